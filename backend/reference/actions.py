@@ -6,7 +6,7 @@ ACTIONS = {
     "agent_changed": "A remote agent was changed: enabled, disabled, or given other pipelines.",
     "agent_created": "A remote agent was registered.",
     "agent_token_rotated": "A remote agent got a new token; the old one stopped working.",
-    "answered": "A person answered what a run asks; texts in own words are not kept here.",
+    "answered": "A person answered what a run or a failed task asks; texts in own words are not kept here.",
     "asked": "A stage asks a person, or has a person decide about what failed: its run is held.",
     "audit_erased": "Old events were removed from the audit trail.",
     "cancel": "A run was cancelled.",

@@ -16,7 +16,7 @@ from pause_manager.fleet import bulk_holds
 from pause_manager.models import ControlEvent, Hold, Override, PauseQueueEntry, WorkerNode
 from pause_manager.nodes import operator_threshold
 from pause_manager.observability.audit_export import exported
-from pause_manager.pause_queue import stuck
+from pause_manager.pause_queue import answering, stuck
 
 
 @admin.action(description="Release selected operators' holds")
@@ -98,6 +98,21 @@ def force_pause(model_admin: Any, request: HttpRequest, queryset: QuerySet[Pause
 @admin.action(description="Drop selected messages")
 def drop(model_admin: Any, request: HttpRequest, queryset: QuerySet[PauseQueueEntry]) -> None:
     _change(request, queryset, lambda meant, **who: stuck.drop(meant, **who), "Dropped")
+
+
+@admin.action(description="Run selected failed tasks again")
+def answer_retry(model_admin: Any, request: HttpRequest, queryset: QuerySet[PauseQueueEntry]) -> None:
+    _change(request, queryset, lambda meant, **who: answering.answer(meant, "retry", **who), "Run again")
+
+
+@admin.action(description="Skip selected failed tasks")
+def answer_skip(model_admin: Any, request: HttpRequest, queryset: QuerySet[PauseQueueEntry]) -> None:
+    _change(request, queryset, lambda meant, **who: answering.answer(meant, "skip", **who), "Skipped")
+
+
+@admin.action(description="Let selected failed tasks fail")
+def answer_fail(model_admin: Any, request: HttpRequest, queryset: QuerySet[PauseQueueEntry]) -> None:
+    _change(request, queryset, lambda meant, **who: answering.answer(meant, "fail", **who), "Left to fail")
 
 
 @admin.action(description="Reroute selected messages to the queue named")

@@ -64,6 +64,9 @@ class PauseQueueEntryAdmin(SuperuserAdmin):
     actions = [
         actions.force_resume,
         actions.force_pause,
+        actions.answer_retry,
+        actions.answer_skip,
+        actions.answer_fail,
         actions.drop,
         actions.rename,
         actions.reroute,

@@ -21,7 +21,8 @@ class EntryQuery(PageQuery):
     waits_for = serializers.ChoiceField(
         choices=PauseQueueEntry.WaitsFor.values,
         required=False,
-        help_text="`capacity`: waits for room; `hold`: waits only for the end of a hold.",
+        help_text="`capacity`: waits for room; `hold`: waits only for the end of a hold; `answer`: its task has "
+        "failed, and a person is asked.",
     )
     problem = serializers.ChoiceField(
         choices=PauseQueueEntry.Problem.values,
@@ -37,6 +38,13 @@ class EntrySerializer(serializers.ModelSerializer[PauseQueueEntry]):
     waits_now = serializers.SerializerMethodField(
         help_text="Why it waits for room, as of the last poll; null if it does not, or no poll has seen it yet."
     )
+
+    error = serializers.SerializerMethodField(
+        help_text="What its task failed with when its retries were used up; null if it did not."
+    )
+
+    def get_error(self, entry: PauseQueueEntry) -> str | None:
+        return None if entry.failure is None else str(entry.failure.get("error", ""))
 
     def get_waits_now(self, entry: PauseQueueEntry) -> str | None:
         now = self.context.get("outlooks", {}).get(entry.pk)
@@ -54,6 +62,7 @@ class EntrySerializer(serializers.ModelSerializer[PauseQueueEntry]):
             "reason",
             "waits_now",
             "waits_for",
+            "error",
             "paused_at",
             "resume_after",
             "attempts",
@@ -68,6 +77,15 @@ class RenameSerializer(ReasonSerializer):
     old = serializers.CharField(max_length=1_000, help_text="Name of the task that the messages name.")
     new = serializers.CharField(max_length=1_000, help_text="Name of the task that they are to run.")
     queue = serializers.CharField(max_length=1_000, required=False, default="", help_text="Only those of this queue.")
+
+
+class DecisionSerializer(ReasonSerializer):
+    """What becomes of a task that has failed."""
+
+    answer = serializers.ChoiceField(
+        choices=PauseQueueEntry.Answer.values,
+        help_text="`retry`: run it again, with all its retries; `skip`: drop it; `fail`: let it fail with its error.",
+    )
 
 
 class RerouteSerializer(ReasonSerializer):

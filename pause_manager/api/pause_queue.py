@@ -22,7 +22,7 @@ from pause_manager.api.http.permissions import MayUseEntries
 from pause_manager.api.http.strict import ReasonSerializer
 from pause_manager.api.reasons import WaitExplanationSerializer
 from pause_manager.models import PauseQueueEntry, PauseQueueQuerySet
-from pause_manager.pause_queue import explanation, stuck
+from pause_manager.pause_queue import answering, explanation, stuck
 
 ENTRY_ID = OpenApiParameter("entry_id", OpenApiTypes.INT64, OpenApiParameter.PATH, description="Id of an entry.")
 
@@ -169,6 +169,28 @@ class DropEntry(MessageVerb):
         reason = self.body(ReasonSerializer)["reason"]
         entry = self.message(entry_id)
         return self.told(entry, stuck.drop(stuck.Selection((entry.pk,)), actor=self.actor, reason=reason))
+
+
+class AnswerEntry(MessageVerb):
+    """Decide about a task that has failed and asks."""
+
+    @extend_schema(
+        operation_id="answer_entry",
+        summary="Decide what becomes of a task whose retries are used up: retry, skip or fail",
+        description='Of tasks with `on_exhausted = "hold"`, in the pause queue with `waits_for` `answer`. What asks '
+        "nothing answers 400.",
+        parameters=[ENTRY_ID, *schema.COMMAND],
+        request=entries.DecisionSerializer,
+        responses=schema.answers({200: entries.EntrySerializer}, *schema.COMMANDS, 404),
+    )
+    @idempotent
+    def post(self, request: Request, entry_id: str) -> Response:
+        body = self.body(entries.DecisionSerializer)
+        entry = self.message(entry_id)
+        if entry.waits_for != PauseQueueEntry.WaitsFor.ANSWER or entry.finished_at is not None:
+            raise stuck.InvalidEntryCommand(f"Cannot answer entry {entry.pk}: it waits for no answer.")
+        meant = {"actor": self.actor, "reason": body["reason"]}
+        return self.told(entry, answering.answer(stuck.Selection((entry.pk,)), body["answer"], **meant))
 
 
 class RerouteEntry(MessageVerb):

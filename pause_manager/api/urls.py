@@ -38,6 +38,7 @@ urlpatterns = [
     path("v1/pause-queue/rename/", pause_queue.RenameTask.as_view(), name="rename-task"),
     path("v1/pause-queue/<str:entry_id>/explain/", pause_queue.EntryExplanation.as_view(), name="explain-entry"),
     path("v1/pause-queue/<str:entry_id>/drop/", pause_queue.DropEntry.as_view(), name="drop-entry"),
+    path("v1/pause-queue/<str:entry_id>/answer/", pause_queue.AnswerEntry.as_view(), name="answer-entry"),
     path("v1/pause-queue/<str:entry_id>/reroute/", pause_queue.RerouteEntry.as_view(), name="reroute-entry"),
     path("v1/pause-queue/<str:entry_id>/force-resume/", pause_queue.ForceResume.as_view(), name="force-resume"),
     path("v1/pause-queue/<str:entry_id>/force-pause/", pause_queue.ForcePause.as_view(), name="force-pause"),

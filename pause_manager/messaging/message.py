@@ -53,6 +53,8 @@ class Remainder:
     """It leaves because a hold said so; else it waits for room, or left by itself."""
     too_much: tuple[str, float] | None = None
     """The resource that said "too much" to it, and for how many seconds it asks to be let alone."""
+    failure: Mapping[str, Any] | None = None
+    """What it has failed with, if its retries are used up and a person is to be asked; see ``pausable.exhaustion``."""
 
     @classmethod
     def of(
@@ -122,6 +124,8 @@ class Delivery:
     """Celery's name of the worker."""
     groups: tuple[str, ...] = ()
     """The groups and chords that cannot be complete before it has ended."""
+    runs_nothing: bool = False
+    """A person has decided that its task fails: it needs and uses nothing."""
 
     @classmethod
     def of_message(
@@ -171,10 +175,11 @@ class Delivery:
         )
 
     def left_with(self, rest: Remainder) -> Delivery:
-        """The same message with the arguments of ``rest``."""
+        """The same message with the arguments of ``rest``; after a failure with all its retries."""
+        retries = {} if rest.failure is None else {"retries": 0}
         return replace(
             self,
-            headers={**self.headers, "argsrepr": rest.argsrepr, "kwargsrepr": rest.kwargsrepr},
+            headers={**self.headers, "argsrepr": rest.argsrepr, "kwargsrepr": rest.kwargsrepr, **retries},
             body=rest.body,
             content_type=rest.content_type,
             content_encoding=rest.content_encoding,
@@ -198,12 +203,12 @@ class Delivery:
     @property
     def needs(self) -> Needs | None:
         """What the task declares; ``None`` if it waits for no room."""
-        return needs_of(self.task)
+        return None if self.runs_nothing else needs_of(self.task)
 
     @property
     def uses(self) -> tuple[str, ...]:
         """The resources outside that the task uses."""
-        return uses_of(self.task)
+        return () if self.runs_nothing else uses_of(self.task)
 
     @property
     def policy(self) -> str:
@@ -265,8 +270,8 @@ class Delivery:
 
     def message(self) -> dict[str, Any]:
         """The same for people and for queries: what JSON in a database cannot say is said in other words."""
-        readable: dict[str, Any] = _readable(self._told())
-        return {**readable, GROUPS: [clean(group) for group in self.groups]} if self.groups else readable
+        told: dict[str, Any] = readable(self._told())
+        return {**told, GROUPS: [clean(group) for group in self.groups]} if self.groups else told
 
     def _told(self) -> dict[str, Any]:
         return {
@@ -363,13 +368,14 @@ def clean(text: str) -> str:
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
-def _readable(value: Any) -> Any:
+def readable(value: Any) -> Any:
+    """``value`` as JSON in PostgreSQL takes it: what it cannot say is said in other words."""
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, Mapping):
-        return {clean(str(name)): _readable(inner) for name, inner in value.items()}
+        return {clean(str(name)): readable(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_readable(inner) for inner in value]
+        return [readable(inner) for inner in value]
     if value is None or isinstance(value, bool) or (isinstance(value, int) and abs(value) < 2**53):
         return value
     return clean(str(value))

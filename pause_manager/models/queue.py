@@ -80,6 +80,12 @@ class PauseQueueEntry(models.Model):
     class WaitsFor(models.TextChoices):
         CAPACITY = "capacity", "want of room: the poll sends it on when there is some"
         HOLD = "hold", "a hold alone: sent on as soon as none covers it"
+        ANSWER = "answer", "a person's answer: its task has failed, and its retries are used up"
+
+    class Answer(models.TextChoices):
+        RETRY = "retry", "run it again, with all its retries"
+        SKIP = "skip", "drop it: its task does not run again, and nobody is told a result"
+        FAIL = "fail", "let it fail with its error, as it would have without being asked"
 
     class Problem(models.TextChoices):
         REFUSED = "refused", "the broker refuses the message"
@@ -146,6 +152,20 @@ class PauseQueueEntry(models.Model):
         default="",
         db_default="",
         help_text="why nobody takes it up, if something is wrong with it",
+    )
+    failure = models.JSONField(
+        null=True,
+        blank=True,
+        encoder=DjangoJSONEncoder,
+        help_text="what its task failed with when its retries were used up: error, tries, and the exception in parts",
+    )
+    answer = models.CharField(
+        max_length=10,
+        choices=Answer.choices,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="what a person has decided about the failure; empty while nobody has, or after a new one",
     )
     expires_at = models.DateTimeField(null=True, blank=True, help_text="after this time its task no longer runs")
     revoked_at = models.DateTimeField(null=True, blank=True, help_text="when its task was revoked while it waited")

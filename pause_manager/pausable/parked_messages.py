@@ -10,7 +10,7 @@ import logging
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -22,7 +22,7 @@ from django.db.models.functions import Now
 from pause_manager import pause_queue
 from pause_manager.actor import SYSTEM, Actor
 from pause_manager.capacity.needs import Needs
-from pause_manager.messaging.message import Delivery, Remainder, clean, deaths, ref_of
+from pause_manager.messaging.message import Delivery, Remainder, clean, deaths, readable, ref_of
 from pause_manager.models import Hold, PauseQueueEntry, RunningTask
 from pause_manager.nodes import watching
 from pause_manager.nodes.machines import identity
@@ -61,6 +61,8 @@ class Permit:
     row: int | None = None
     entry: int | None = None
     gpus: tuple[str, ...] = ()
+    failure: Mapping[str, Any] | None = None
+    """What a person has decided that it fails with, instead of running."""
     is_revoked: bool = False
     """It may not run: its task was revoked while it waited. Nothing is written; what ends it closes the entry."""
 
@@ -88,7 +90,8 @@ def admit(delivery: Delivery) -> Permit | None:
         locked = resource_places.take_share(delivery.uses) if delivery.uses else []
         row = RunningTask.objects.filter(turn=delivery.turn).first()
         if row is not None:
-            return Permit(delivery.turn, row.pk, row.entry_id, tuple(map(str, row.gpus)))
+            failure = _failure(row.entry) if row.entry is not None else None
+            return Permit(delivery.turn, row.pk, row.entry_id, tuple(map(str, row.gpus)), failure)
         entry = None
         if delivery.entry is not None:
             entry = _entry_of(delivery.entry, delivery)
@@ -104,6 +107,10 @@ def admit(delivery: Delivery) -> Permit | None:
         if (hold := _covering([*delivery.scopes, f"node:{node}"])) is not None:
             _park(delivery, entry, hold)
             return None
+        failure = _failure(entry) if entry is not None else None
+        if failure is not None:
+            # It runs no line of its task: it needs no room and uses nothing.
+            delivery = replace(delivery, runs_nothing=True)
         before = places.before(delivery, entry)
         admitted: tuple[str, ...] | str = ()
         if delivery.needs is not None and not (entry and entry.is_forced):
@@ -121,7 +128,7 @@ def admit(delivery: Delivery) -> Permit | None:
             sent = PauseQueueEntry.objects.filter(pk=entry.pk)
             transitions.apply(CONFIRM, sent, confirmed_at=Now(), confirmed_by=str(delivery.turn))
         pk = running_tasks.begin(delivery, node=node, gpus=admitted, entry=entry)
-    return Permit(delivery.turn, pk, entry.pk if entry else None, admitted)
+    return Permit(delivery.turn, pk, entry.pk if entry else None, admitted, failure)
 
 
 def park_remainder(delivery: Delivery, permit: Permit | None, rest: Remainder) -> None:
@@ -141,8 +148,13 @@ def park_remainder(delivery: Delivery, permit: Permit | None, rest: Remainder) -
                 logger.warning("%s was parked already, or taken for lost and is run elsewhere.", delivery.ref)
                 return
             entry = _locked(permit.entry)
-        hold = _covering(delivery.scopes)
         key = delivery.key or f"{_UNTAGGED}{delivery.turn}"
+        if rest.failure is not None:
+            tries = rest.failure["tries"]
+            why = f"It has failed {'once' if tries == 1 else f'{tries} times'}: {rest.failure['error']}"
+            _park(delivery.left_with(rest), entry, clean(why), key=key, failure=rest.failure)
+            return
+        hold = _covering(delivery.scopes)
         pk = _park(delivery.left_with(rest), entry, hold or clean(rest.reason), key=key)
         if rest.was_held and hold is None:
             pause_queue.send_on([pk], actor=SYSTEM, reason="nothing holds it any more")
@@ -256,13 +268,18 @@ def _park(
     key: str = "",
     problem: str = "",
     seconds: float | None = None,
+    failure: Mapping[str, Any] | None = None,
 ) -> int:
     """Write the message into ``entry``, which then waits in its old place, or into a new one; the entry's key.
 
-    With ``seconds`` it waits for so long at least.
+    With ``seconds`` it waits for so long at least; with a ``failure`` for a person to decide about it. What was decided
+    and has not been done yet stays.
     """
     needs = delivery.needs
     waits_for_room = needs is not None and watching.is_watched()
+    asked: dict[str, Any] = {}
+    if failure is not None:
+        asked = {"failure": readable(failure), "answer": "", "waits_for": PauseQueueEntry.WaitsFor.ANSWER}
     content: dict[str, Any] = {
         "reason": reason,
         "waits_for": PauseQueueEntry.WaitsFor.CAPACITY if waits_for_room else PauseQueueEntry.WaitsFor.HOLD,
@@ -271,6 +288,7 @@ def _park(
         "body": delivery.body,
         "expires_at": delivery.expires_at,
         "resume_after": None if seconds is None else Now() + timedelta(seconds=seconds),
+        **asked,
     }
     address: dict[str, Any] = {
         "ref": delivery.ref,
@@ -288,6 +306,12 @@ def _park(
     if is_written:
         audit.record("parked", scope=delivery.ref, actor=SYSTEM, reason=reason, details={"entry": pk})
     return pk
+
+
+def _failure(entry: PauseQueueEntry) -> Mapping[str, Any] | None:
+    """What a person has decided that the task of ``entry`` fails with."""
+    failure: Mapping[str, Any] | None = entry.failure if entry.answer == PauseQueueEntry.Answer.FAIL else None
+    return failure
 
 
 def confirm_once(named: tuple[int, int], key: str, turn: UUID, *, is_redelivered: bool) -> bool:

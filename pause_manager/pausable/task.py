@@ -23,6 +23,7 @@ from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.snapshot import Gpu
 from pause_manager.messaging.message import ADDRESS, Remainder, uses_of
 from pause_manager.observability import sentry
+from pause_manager.pausable import exhaustion
 from pause_manager.slots import gpus, recycling, shared_state
 
 if TYPE_CHECKING:
@@ -58,10 +59,16 @@ class PausableMixin:
     """The resources outside that it uses, by name: it starts when none is held and each has a place for it."""
     policy: ClassVar[str] = ""
     """One of ``PAUSE_MANAGER["pipeline_policies"]``; the fleet's if it is none of them."""
+    on_exhausted: ClassVar[str] = exhaustion.FAIL
+    """``hold``: when it fails and no retry is left, it waits in the pause queue for a person: retry, skip or fail."""
     isolate_gpus: ClassVar[bool] = False
     """Before its first line, ``CUDA_VISIBLE_DEVICES`` of its process names the GPUs that it was given and no other."""
 
     _trace: Tracer | None = None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        exhaustion.check(cls.__name__, cls.on_exhausted)
 
     @property
     def __trace__(self) -> Tracer | None:
@@ -113,7 +120,20 @@ class PausableTask(PausableMixin, Task):  # type: ignore[type-arg]
 class _Run:
     """What a task that runs in this thread (or greenlet) needs to know."""
 
-    __slots__ = ("arguments", "content_type", "gpus", "here", "is_told", "mark", "queue", "request", "turn", "uses")
+    __slots__ = (
+        "arguments",
+        "content_type",
+        "failure",
+        "gpus",
+        "here",
+        "is_entered",
+        "is_told",
+        "mark",
+        "queue",
+        "request",
+        "turn",
+        "uses",
+    )
 
     def __init__(
         self,
@@ -133,6 +153,9 @@ class _Run:
         self.content_type: str | None = address.get("content_type")
         self.gpus = tuple(Gpu(**gpu) for gpu in address.get("gpus", ()))
         self.is_told = self.mark is None
+        self.failure: Mapping[str, Any] | None = address.get("failure")
+        """What a person has decided that it fails with, instead of running."""
+        self.is_entered = False
 
     def stop(self) -> tuple[str, str] | None:
         """Code and sentence of why it should leave."""
@@ -239,6 +262,9 @@ def _trace(task: Any, tracer: Tracer, uuid: str, args: Any, kwargs: Any, request
     _current.run = run
     try:
         with gpus.isolated(run.gpus) if is_isolated else nullcontext():
+            asking = exhaustion.asks(task) or run.failure is not None
+            if asking:
+                tracer = exhaustion.tracer_of(task, tracer, (request or {}).get("hostname"), _asked)
             traced = tracer(uuid, args, kwargs, request)
         left: Any = traced.info.retval if traced.info is not None else None
         if isinstance(left, Parked) and left.rest is not None:
@@ -248,6 +274,26 @@ def _trace(task: Any, tracer: Tracer, uuid: str, args: Any, kwargs: Any, request
         return _failed(task, uuid, request, error)
     finally:
         _current.run = outer
+
+
+def _asked(task: Any, run_it: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """What a task runs; if it fails and no retry is left, it leaves, and a person is asked."""
+    run: _Run | None = getattr(_current, "run", None)
+    if run is None or run.is_entered or run.request.get("task", task.name) != task.name:  # called by a task
+        return run_it(*args, **kwargs)
+    run.is_entered = True
+    if run.failure is not None:
+        raise exhaustion.error_of(task, run.failure)
+    try:
+        return run_it(*args, **kwargs)
+    except Exception as error:
+        if exhaustion.is_of_celery(error):
+            raise
+        parked = park(task)
+        assert parked.rest is not None
+        failure = exhaustion.failure_of(task, error, int(run.request.get("retries") or 0))
+        parked.rest = replace(parked.rest, failure=failure)
+        raise parked from error
 
 
 def _failed(task: Any, uuid: str, request: Any, error: Exception) -> Any:

@@ -29,7 +29,14 @@ def explain(entry: PauseQueueEntry) -> Explanation:
     if entry.finished_at is not None and not entry.problem:
         sentence = f"It has left the pause queue: {entry.get_outcome_display()}."
         return Explanation((Reason(ReasonCode.FINISHED, sentence, entry.finished_at, SYSTEM.name, "nothing"),))
-    reasons = [*_of_holds(entry), *_of_problem(entry), *_of_time(entry), *_of_room(entry), *_of_workers(entry)]
+    reasons = [
+        *_of_failure(entry),
+        *_of_holds(entry),
+        *_of_problem(entry),
+        *_of_time(entry),
+        *_of_room(entry),
+        *_of_workers(entry),
+    ]
     return Explanation(tuple(reasons), position(entry))
 
 
@@ -52,6 +59,15 @@ def _of_holds(entry: PauseQueueEntry) -> list[Reason]:
 
 def _rank(code: str) -> int:
     return ORDER.index(code) if code in ORDER else len(ORDER)
+
+
+def _of_failure(entry: PauseQueueEntry) -> list[Reason]:
+    if entry.waits_for != PauseQueueEntry.WaitsFor.ANSWER or entry.finished_at is not None:
+        return []
+    figures = {"failure": entry.failure, "answers": list(PauseQueueEntry.Answer.values)}
+    lifted = f"a person decides: retry, skip or fail (pause_queue answer {entry.pk} --answer retry)"
+    sentence = f"It waits for an answer. {entry.reason}"
+    return [Reason(ReasonCode.NEEDS_INPUT, sentence, entry.paused_at, SYSTEM.name, lifted, figures=figures)]
 
 
 def _of_problem(entry: PauseQueueEntry) -> list[Reason]:
@@ -89,7 +105,7 @@ def _of_workers(entry: PauseQueueEntry) -> list[Reason]:
 
 def position(entry: PauseQueueEntry) -> int | None:
     """1 is next among those that wait for the same: room, or the end of a hold on the same queue."""
-    if entry.finished_at is not None:
+    if entry.finished_at is not None or entry.waits_for == PauseQueueEntry.WaitsFor.ANSWER:
         return None
     values: dict[str, Any] = {
         "waits_for": entry.waits_for,

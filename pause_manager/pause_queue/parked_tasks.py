@@ -9,6 +9,7 @@ from django.db import connection
 
 from pause_manager.models import Hold, PauseQueueEntry, PollState
 from pause_manager.pause_queue import outlook
+from pause_manager.reasons import ReasonCode
 from pause_manager.scopes import RUNS
 
 STARTING = "starting"
@@ -23,6 +24,7 @@ _NO_WORKER = f"""
 REASONS = f"""
     SELECT CASE WHEN kind.waits_for = 'capacity' THEN
                      CASE WHEN {_NO_WORKER} THEN '{outlook.NO_WORKER}' ELSE 'capacity' END
+                WHEN kind.waits_for = 'answer' THEN '{ReasonCode.NEEDS_INPUT}'
                 WHEN EXISTS (SELECT FROM {_HOLD} WHERE released_at IS NULL AND scope = 'fleet') THEN 'fleet'
                 ELSE coalesce((SELECT min(kind) FROM {_HOLD} AS hold
                                 WHERE hold.released_at IS NULL AND hold.scope = 'queue:' || kind.queue), '{STARTING}')

@@ -224,6 +224,14 @@ def wait_for_capacity(entries: PauseQueueQuerySet) -> int:
     return of_holds.update(waits_for=PauseQueueEntry.WaitsFor.CAPACITY)
 
 
+def answer(pks: Collection[int], answer: str) -> int:
+    """Write what a person has decided about waiting entries that ask: from now on only a hold keeps them; how many."""
+    asking = PauseQueueEntry.objects.filter(
+        pk__in=pks, finished_at=None, waits_for=PauseQueueEntry.WaitsFor.ANSWER, revoked_at=None
+    )
+    return asking.update(answer=answer, waits_for=PauseQueueEntry.WaitsFor.HOLD)
+
+
 def clear_problem(pks: Collection[int]) -> None:
     """Note that nothing is wrong with these entries any more."""
     PauseQueueEntry.objects.filter(pk__in=pks).update(problem="", resume_after=None)

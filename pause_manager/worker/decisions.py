@@ -324,6 +324,8 @@ class Decisions:
             sample = nodes.latest(identity.known_name())
             given = gpus.assigned(turn.gpus, sample.view if sample is not None else None)
             request.address["gpus"] = [gpu.as_dict() for gpu in given]
+        if turn.failure is not None:
+            request.address["failure"] = dict(turn.failure)
         return request.end_as_revoked if turn.is_revoked else partial(self._submit, request, turn)
 
     def _is_gone(self, request: PausableRequest, turn: parked_messages.Permit | None) -> bool:

@@ -85,7 +85,7 @@ def test_axe_finds_nothing_serious_on_any_page_in_light_and_dark_wide_and_narrow
             page.emulate_media(color_scheme="light")
             look(page, system, path)
             for scheme in ("light", "dark"):
-                page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+                page.emulate_media(color_scheme=scheme)
                 page.wait_for_timeout(150)
                 found += [f"{path} {size['width']} {scheme}: {line}" for line in axe.serious(page)]
 

@@ -389,3 +389,27 @@ def asks_provider(self, name, seconds=0.0, pieces=10):
         store().decr("provider-at-once")
     note("answered", name)
     return name
+
+
+@shared_task(
+    bind=True,
+    base=app.Task,
+    on_exhausted="hold",
+    autoretry_for=(ValueError,),
+    max_retries=2,
+    default_retry_delay=0,
+    acks_late=True,
+)
+def may_fail(self, name):
+    """Fails while the test says so, with two retries; then a person is asked."""
+    note("tried", name, self.request.retries)
+    if store().get("is-broken"):
+        raise ValueError(f"{name} is broken")
+    note("done", name)
+    return name
+
+
+@shared_task(bind=True, base=app.Task)
+def calls_may_fail(self, name):
+    """Calls another task as a function: what that raises is its own failure."""
+    return may_fail.run(name)

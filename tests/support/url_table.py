@@ -206,6 +206,7 @@ FLEET_ROWS = [
     Row("POST", f"{_ENTRY}force-pause/", changes_a_run()),
     # A run is no message: whoever sees it is told so.
     Row("POST", f"{_ENTRY}drop/", changes_a_run(400)),
+    Row("POST", f"{_ENTRY}answer/", changes_a_run(400), body={"answer": "retry"}),
     Row("POST", f"{_ENTRY}reroute/", changes_a_run(400), body={"queue": "elsewhere"}),
     Row(
         "POST",

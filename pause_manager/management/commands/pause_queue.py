@@ -23,7 +23,7 @@ from pause_manager.management.shell import CommandRefused, Exit, ShellCommand
 from pause_manager.messaging.message import GROUPS
 from pause_manager.models import PauseQueueEntry, PollState
 from pause_manager.pausable import chord_results
-from pause_manager.pause_queue import explanation, outlook, stuck
+from pause_manager.pause_queue import answering, explanation, outlook, stuck
 
 WIDE = 160
 
@@ -33,7 +33,7 @@ class Command(ShellCommand):
 
     help = "List parked work in resume order, with reasons."
     epilog = """\
-exit codes of drop, rename, force and reroute:
+exit codes of answer, drop, rename, force and reroute:
   0    done
   1    an unexpected error, such as no database
   2    wrong usage
@@ -61,10 +61,18 @@ exit codes of drop, rename, force and reroute:
         reroute = verbs.add_parser("reroute", help="move messages to another queue", **told)
         _add_selection(reroute)
         reroute.add_argument("--to", required=True, metavar="QUEUE", help="the queue that they go to")
+        answer = verbs.add_parser("answer", help="decide about tasks that have failed and ask", **told)
+        _add_selection(answer)
+        answer.add_argument(
+            "--answer",
+            required=True,
+            choices=PauseQueueEntry.Answer.values,
+            help="retry: run them again, with all their retries; skip: drop them; fail: let them fail",
+        )
         explain = verbs.add_parser("explain", help="list every reason why an entry waits, and its place in line")
         explain.add_argument("entry", type=int, metavar="ENTRY", help="number of the entry")
         explain.add_argument("--json", action="store_true", help="one JSON object, for machines")
-        for verb in (drop, rename, force, reroute):
+        for verb in (drop, rename, force, reroute, answer):
             verb.add_argument("--reason", required=True, help="why, for the audit trail")
             verb.add_argument("--json", action="store_true", help="one JSON object, for machines")
 
@@ -82,6 +90,8 @@ exit codes of drop, rename, force and reroute:
             changed = stuck.drop(_selection(options), **who)
         elif verb == "force":
             changed = [pk for pk in options["entries"] if manager.force_resume(pk, **who)]
+        elif verb == "answer":
+            changed = answering.answer(_selection(options), options["answer"], **who)
         else:
             changed = stuck.reroute(_selection(options), options["to"], **who)
         if options["json"]:
@@ -126,6 +136,9 @@ exit codes of drop, rename, force and reroute:
         self.stdout.write(f"{f'{count:,} wait' if count > 1 else '1 waits' if count else 'Nothing waits'}; {last}.")
         if PauseQueueEntry.objects.waiting().filter(waits_for=PauseQueueEntry.WaitsFor.CAPACITY).exists():
             self.stdout.write("To start one anyway: pause_queue force ENTRY --reason WHY, or resume_run RUN --force.")
+        asking = PauseQueueEntry.objects.waiting().filter(waits_for=PauseQueueEntry.WaitsFor.ANSWER).count()
+        if asking:
+            self.stdout.write(f"Failed, and waiting for an answer: {asking:,} (pause_queue answer ENTRY).")
         self._tell_the_rest()
 
     def _first_poll(self) -> str:
@@ -149,7 +162,7 @@ exit codes of drop, rename, force and reroute:
                 self.stdout.write(f"Nobody takes up {count:,}: {label} (--problem {problem}; drop, rename, reroute).")
 
 
-_DONE = {"drop": "Dropped", "force": "Started anyway", "rename": "Renamed", "reroute": "Rerouted"}
+_DONE = {"answer": "Answered", "drop": "Dropped", "force": "Started anyway", "rename": "Renamed", "reroute": "Rerouted"}
 
 
 def _add_selection(parser: ArgumentParser) -> None:
