@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlencode
 from uuid import uuid4
 
-from automation.contrib.credits import accounts, invoices, reports
+from automation.contrib.credits import accounts, amounts, invoices, reports
 from automation.contrib.credits.models import Billing, Invoice, Payment, Transfer
 from automation.models import Account, AutomationRun, Site
 from backend.console.credits import actions, usage, visible
@@ -46,12 +46,12 @@ def context(viewer: Viewer, query: Query) -> Context:
         "new_key": f"console-{uuid4().hex[:12]}",
         **_bookings(account, query),
         "invoices": [
-            (invoice, invoices.money(invoice.amount))
+            (invoice, amounts.money(invoice.amount))
             for invoice in Invoice.objects.filter(account_id=account.pk).order_by("-id")[:INVOICES]
         ],
         "has_pdf": find_spec("weasyprint") is not None,
         "payments": [
-            (payment, invoices.money(payment.amount))
+            (payment, amounts.money(payment.amount))
             for payment in Payment.objects.filter(account_id=account.pk).order_by("-created_at", "-id")[:PAYMENTS]
         ],
     }
