@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlencode
 from uuid import uuid4
 
-from automation.contrib.credits import accounts, amounts, invoices, reports
+from automation.contrib.credits import accounts, amounts, reports
 from automation.contrib.credits.models import Billing, Invoice, Payment, Transfer
 from automation.models import Account, AutomationRun, Site
 from backend.console.credits import actions, usage, visible
