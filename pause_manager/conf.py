@@ -80,7 +80,7 @@ class PauseManagerSettings:
     """Number of silent beats after which a worker is gone. After two it is lost: what it obeys is unknown."""
     quiesce_seconds: float = 60.0
     """Work that has not stopped this long after a quiesce causes a warning."""
-    console_poll_seconds: float = 3.0
+    console_poll_seconds: float = 2.0
     """How often a browser asks for the state of a page when its stream does not arrive; at least 1."""
     open_to: str = ""
     """A user's name: everyone who reaches the fleet's endpoints may use them, as that user. Empty: sign in."""

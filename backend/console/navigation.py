@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -12,6 +13,8 @@ from django.urls import reverse
 from automation import conf as automation_conf
 from automation.contrib.credits import conf as credits_conf
 from automation.errors import AutomationError
+from automation.gate import installed_code
+from automation.models.work import WorkSlice
 from backend.console import access, card, palette
 from backend.console.credits.page import PAGE as CREDITS
 from backend.console.failures_page import PAGE as FAILURES
@@ -51,9 +54,24 @@ def _link(subject: str) -> Link | None:
         return Link(f"lane {name}", f"{reverse('console:lanes')}?{urlencode({'lane': name})}")
     if kind == "schedule":
         return Link(f"schedule {name}", f"{reverse('console:schedules')}#schedule-{name}")
+    if kind == "slice":
+        return _link_of_slice(name)
     if kind != "run" or not scopes.runs_in([subject]):
         return None
     return Link(f"run {name[:8]}", reverse("console:run", args=[name]))
+
+
+@lru_cache(maxsize=10_000)
+def _link_of_slice(name: str) -> Link | None:
+    """The run that a slice belongs to, which never changes; pages show the work of machines by slices."""
+    if not (name.isascii() and name.isdecimal() and len(name) < 19):
+        return None
+    found = WorkSlice.objects.filter(pk=int(name)).values_list("stage_run__run_id", "stage_run__run__pipeline").first()
+    if found is None:
+        return Link(f"slice {name}")
+    run_id, pipeline = found
+    title = f"{installed_code.pipeline_title(pipeline)} {str(run_id)[:8]}"
+    return Link(title, reverse("console:run", args=[run_id]))
 
 
 def _admin(user: Any) -> Link | None:

@@ -74,7 +74,7 @@ def of_all(*, names_work: bool) -> tuple[list[Machine], int]:
     for node in found:
         name = node["id"]
         state, words, why = _state(node, holds.get(name), states.get(name), reasons.get(name, ""), now)
-        work = Counter(load["ref"] for load in node["loads"]).most_common()
+        work = Counter(links.of(load["ref"]) for load in node["loads"]).most_common() if names_work else []
         hour = minutes.get(name, [])
         machines.append(
             Machine(
@@ -85,8 +85,8 @@ def of_all(*, names_work: bool) -> tuple[list[Machine], int]:
                 age_seconds=node["age_seconds"],
                 bars=tuple(_bars(node)),
                 hold=holds.get(name),
-                work=tuple((links.of(ref), count) for ref, count in work[:MOST_WORK]) if names_work else (),
-                more_work=len(work[MOST_WORK:]) if names_work else len(work),
+                work=tuple(work[:MOST_WORK]),
+                more_work=len(work[MOST_WORK:]) if names_work else len(node["loads"]),
                 minutes=tuple(hour),
                 ours_path=_path(hour, node["cores"], now, with_others=False),
                 others_path=_path(hour, node["cores"], now, with_others=True),

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from importlib import import_module
-from typing import Any
+from functools import partial
 
 from asgiref.sync import sync_to_async
-from django.conf import settings
-from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY, get_user_model
 from django.core.exceptions import PermissionDenied
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponseBadRequest, HttpResponseBase
-from django.utils.crypto import constant_time_compare
 from django.views.decorators.http import require_safe
 
 from pause_manager.console import access
-from pause_manager.console.live import sse, topics
-from pause_manager.console.live.sse import Topic
+from pause_manager.console.live import rights, sse, topics
 
 MOST_TOPICS = 40
 """Topics of the visible pages of one browser."""
@@ -38,28 +32,12 @@ async def stream(request: HttpRequest) -> HttpResponseBase:
     if not 0 < len(names) <= MOST_TOPICS:
         return HttpResponseBadRequest(f"Cannot open a stream: expected 1 to {MOST_TOPICS} topics, got {len(names)}.")
     try:
-        asked = await sync_to_async(_resolved)(key, names)
+        asked = await sync_to_async(rights.resolved)(key, names)
     except topics.InvalidTopic as error:
         return HttpResponseBadRequest(str(error))
     if asked is None:
         raise PermissionDenied
     if "once" in request.GET or not isinstance(request, ASGIRequest):
         return await sse.once(asked)
-    rights = _rights(asked)
-    return sse.response(asked, lambda: _rights(_resolved(key, names)) == rights)
-
-
-def _resolved(session_key: str, names: list[str]) -> list[Topic] | None:
-    """Return the topics with the present rights of a session; ``None`` if it has ended or may not follow them."""
-    session = import_module(settings.SESSION_ENGINE).SessionStore(session_key)
-    user: Any = get_user_model()._default_manager.filter(pk=session.get(SESSION_KEY), is_active=True).first()
-    if user is None or not constant_time_compare(session.get(HASH_SESSION_KEY, ""), user.get_session_auth_hash()):
-        return None
-    try:
-        return [topics.resolve(name, user) for name in names]
-    except PermissionDenied:
-        return None
-
-
-def _rights(found: list[Topic] | None) -> list[Hashable] | None:
-    return None if found is None else [topic.key for topic in found]
+    reader = rights.readers.add(rights.Reader(key, tuple(names), rights.rights_of(asked)))
+    return sse.response(asked, partial(rights.readers.may_still_read, reader))

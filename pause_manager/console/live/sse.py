@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from asgiref.sync import SyncToAsync, sync_to_async
@@ -32,9 +31,10 @@ RECHECK_SECONDS = 1.2
 KEEP_ALIVE_SECONDS = 15.0
 STREAM_SECONDS = 600.0
 """The longest life of a stream; then the browser reconnects."""
-RIGHTS_SECONDS = 1.0
-"""For how long a reader's rights are not checked again."""
 CACHED_UPDATES = 500
+
+MayStillRead = Callable[[Executor], Awaitable[bool]]
+"""Whether the reader of a stream may still read; what it must ask the database, it asks in the executor."""
 
 _pool = ThreadPoolExecutor(RENDER_THREADS, thread_name_prefix="console-render")
 
@@ -70,7 +70,7 @@ class _CachedUpdate:
 _cache: OrderedDict[Hashable, _CachedUpdate] = OrderedDict()
 
 
-def response(topics: Sequence[Topic], may_still_read: Callable[[], bool]) -> StreamingHttpResponse:
+def response(topics: Sequence[Topic], may_still_read: MayStillRead) -> StreamingHttpResponse:
     """Stream the updates of ``topics`` until ``may_still_read`` returns False."""
     stream = StreamingHttpResponse(_stream(topics, may_still_read), content_type="text/event-stream")
     stream["Cache-Control"] = "no-store"
@@ -86,12 +86,12 @@ async def once(topics: Sequence[Topic]) -> HttpResponse:
     return HttpResponse(content + poll, content_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
-async def _stream(topics: Sequence[Topic], may_still_read: Callable[[], bool]) -> AsyncIterator[str]:
+async def _stream(topics: Sequence[Topic], may_still_read: MayStillRead) -> AsyncIterator[str]:
     await sync_to_async(connections.close_all)()
     _give_thread_back()
     # One place per topic: a slow reader gets fewer updates, not older ones.
     updates: asyncio.Queue[str | None] = asyncio.Queue(len(topics))
-    ends_at, is_read_at = time.monotonic() + STREAM_SECONDS, time.monotonic()
+    ends_at = time.monotonic() + STREAM_SECONDS
     with shutdown.requested() as is_ending:
         tasks = [asyncio.create_task(_follow(topic, updates)) for topic in topics]
         ending = asyncio.create_task(is_ending.wait())
@@ -101,10 +101,8 @@ async def _stream(topics: Sequence[Topic], may_still_read: Callable[[], bool]) -
                 event = await _next(updates, ending)
                 if event is None:
                     return
-                if time.monotonic() >= is_read_at + RIGHTS_SECONDS:
-                    if not await asyncio.get_running_loop().run_in_executor(_pool, _checked, may_still_read):
-                        return
-                    is_read_at = time.monotonic()
+                if not await may_still_read(_pool):
+                    return
                 yield event
         finally:
             for task in (*tasks, ending):
@@ -206,16 +204,6 @@ def _rendered(render: Callable[[], Update | None]) -> Update | None:
     except DatabaseError:
         connections.close_all()
         raise
-
-
-def _checked(may_still_read: Callable[[], bool]) -> bool:
-    """Check a reader's rights in a thread of the pool; False if the database is unavailable: the browser reconnects."""
-    try:
-        return may_still_read()
-    except DatabaseError:
-        with contextlib.suppress(DatabaseError):
-            connections.close_all()
-        return False
 
 
 def _event(content: dict[str, object]) -> str:

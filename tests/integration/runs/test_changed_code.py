@@ -174,7 +174,7 @@ def test_a_pending_run_without_code_waits_and_every_list_says_so(deploy):
     assert [row["id"] for row in api.get(f"{RUNS}?status=waiting").json()["results"]] == [str(run.pk)]
     assert api.get(f"{RUNS}?status=pending").json()["results"] == []
     assert says(run, "")[""]["status"] == "waiting"
-    page = browser_of(make_user("olga", run.site, OPERATE, VIEW)).get("/").content.decode()
+    page = browser_of(make_user("olga", run.site, OPERATE, VIEW)).get("/runs/").content.decode()
     assert "Stage one of pipeline evolving is not in this release" in page
 
     deploy(One, Two)
@@ -199,7 +199,7 @@ def test_everything_is_shown_without_the_pipeline_also_of_runs_that_ended_before
     api, browser = client_of(viewer), browser_of(viewer)
     assert api.get(RUNS).status_code == 200
     assert api.get("/api/v1/automation/current_processing/").json()["title"] == "First"
-    assert NO_PIPELINE in browser.get("/").content.decode()
+    assert NO_PIPELINE in browser.get("/runs/").content.decode()
     assert NO_PIPELINE in browser.get(f"/runs/{run.pk}/").content.decode()
     assert browser.get(f"/runs/{ended.pk}/").status_code == 200
 

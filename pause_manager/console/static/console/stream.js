@@ -3,7 +3,7 @@
 (() => {
   "use strict";
 
-  const SETTLE_MS = 60, SILENT_MS = 45_000, GONE_MS = 35_000, SLOWEST_MS = 5_000, OPENING_MS = 6_000, POLLS_BEFORE_A_STREAM = 100;
+  const SETTLE_MS = 60, SILENT_MS = 45_000, GONE_MS = 35_000, SLOWEST_MS = 5_000, OPENING_MS = 2_500, POLLS_BEFORE_A_STREAM = 100;
 
   class Stream {
     tabs = new Map(); // what each visible tab follows: send -> {topics, at}

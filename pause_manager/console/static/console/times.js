@@ -21,7 +21,7 @@
     const seconds = Math.round((Date.now() - at.getTime()) / 1000), distance = Math.abs(seconds);
     if (distance < 5) return "just now";
     const [length, unit] = units.find(([length]) => distance >= length);
-    const text = `${Math.floor(distance / length)} ${unit}`;
+    const text = `${seconds > 0 ? Math.floor(distance / length) : Math.round(distance / length)} ${unit}`;
     return seconds > 0 ? `${text} ago` : `in ${text}`;
   }
 
