@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -92,9 +92,9 @@ def _of_run(user: Any, name: str, pipeline: type[Pipeline]) -> Input:
             f"Cannot use the input of run {run_names.short(run.pk)}: expected 1 to {MOST_REPEATED:,} items of a run "
             "that is not a retry, and the permission to see payloads."
         )
-    return run_input.of_records(pipeline, list(_items(run)))
+    return run_input.of_records(pipeline, _items(run))
 
 
-def _items(run: AutomationRun) -> Iterator[Any]:
+def _items(run: AutomationRun) -> list[Any]:
     rows = WorkItem.objects.filter(made_by__run=run, made_by__position=INPUT_POSITION).order_by("key")
-    yield from rows.values_list("payload", flat=True).iterator(chunk_size=2_000)
+    return list(rows.values_list("payload", flat=True))

@@ -34,6 +34,8 @@ FIELDS = ("name", "scope", "mode", *PauseWindow.RULE, "duration_minutes", "reaso
 """What a person sets."""
 _FURTHEST = timedelta(days=14)
 """Windows that adjoin each other are followed so far for the end that is shown."""
+_MOST_ADJOINING = 50
+"""How many stretches are followed at most: a rule that comes each minute has thousands within that time."""
 _KIND = Hold.Kind.WINDOW
 _LOCK = "slackwater pause windows"
 
@@ -106,7 +108,9 @@ def wanted_at(now: datetime, windows: Iterable[PauseWindow]) -> dict[str, Wanted
 
 def _end(windows: list[PauseWindow], until: datetime, now: datetime) -> datetime:
     """When the last of ``windows`` ends that overlap or adjoin each other from ``until`` on."""
-    while until < now + _FURTHEST:
+    for _ in range(_MOST_ADJOINING):
+        if until >= now + _FURTHEST:
+            break
         further = [period[1] for window in windows if (period := _period_at(window, until))]
         if not further or max(further) <= until:
             return until
