@@ -83,7 +83,8 @@ async def once(topics: Sequence[Topic]) -> HttpResponse:
     updates = [(topic, await _fresh(topic, time.monotonic())) for topic in topics]
     content = "".join(_event(_content(topic, update)) for topic, update in updates)
     poll = _event({"poll": conf.settings().console_poll_seconds})
-    return HttpResponse(content + poll, content_type="text/event-stream", headers={"Cache-Control": "no-store"})
+    # Not the type of a stream: some proxies keep that back whatever its length.
+    return HttpResponse(content + poll, content_type="text/plain", headers={"Cache-Control": "no-store"})
 
 
 async def _stream(topics: Sequence[Topic], may_still_read: MayStillRead) -> AsyncIterator[str]:

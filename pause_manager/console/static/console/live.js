@@ -7,6 +7,7 @@
   if (!liveUrl) return;
   const lives = () => [...document.querySelectorAll("[data-live]")];
   const topics = () => document.hidden ? [] : lives().map((live) => live.dataset.topic);
+  const gone = new Set();
   let swaps = Promise.resolve(), heardAt = new Date(), lostTimer = 0;
   let send = shared() ?? own();
   const ask = () => send(topics());
@@ -25,8 +26,9 @@
   function receive(message) {
     if (message.connection === "open") found();
     else if (message.connection) lost(message.connection === "refused");
-    else if (message.gone) lost(true);
+    else if (message.gone) { gone.add(message.topic); lost(true); }
     else {
+      gone.delete(message.topic);
       const live = lives().find((one) => one.dataset.topic === message.topic);
       if (live) swaps = swaps.then(() => show(live, message)).catch(() => {});
     }
@@ -47,6 +49,9 @@
     await htmx.swap({ text: html, target, swap: "outerMorph", sourceElement: live });
     // What the reader has unfolded stays so: the server knows nothing of it.
     for (const id of unfolded) document.getElementById(id)?.setAttribute("open", "");
+    // What had the focus may be gone: a button that no longer applies.
+    if (hadFocus && document.activeElement === document.body)
+      document.querySelector(`${live.dataset.target} [tabindex="-1"]`)?.focus({ preventScroll: true });
     const news = [...announced()].filter(([key, text]) => said.get(key) !== text && text).map(([, text]) => text);
     if (news.length) document.getElementById("announcer").textContent = news.slice(0, 3).join(" ");
     document.dispatchEvent(new CustomEvent("console:updated"));
@@ -67,7 +72,9 @@
       place.hidden = false;
     }, 1500);
   }
+  // Other topics of the page may still arrive when what it shows is gone.
   function found() {
+    if (gone.size) return;
     clearTimeout(lostTimer);
     heardAt = new Date();
     root.removeAttribute("data-stale");
