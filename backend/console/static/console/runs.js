@@ -68,6 +68,17 @@
     (button ?? document.getElementById("card-title"))?.focus({ preventScroll: true });
   }));
 
+  // A button that had the focus may go with an update: then the heading gets it, not the page's beginning.
+  let wasInCard = false;
+  for (const name of ["focusin", "pointerdown"])
+    document.addEventListener(name, (event) => { wasInCard = Boolean(event.target.closest?.("#card, dialog")); });
+  const refocus = () => {
+    if (!wasInCard || document.activeElement !== document.body || document.querySelector("dialog[open]")) return;
+    document.getElementById("card-title")?.focus({ preventScroll: true });
+  };
+  document.addEventListener("console:updated", refocus);
+  document.addEventListener("htmx:finally:request", () => setTimeout(refocus, 50));
+
   document.addEventListener("htmx:error", (event) => {
     if (event.target.matches?.("form")) refuse("Cannot reach the server. Check the status before you try again.");
   });

@@ -45,7 +45,8 @@
 
   // Changes in words, for those who do not see the page: what `data-announce` says before and after.
   async function swap(live, target, html) {
-    const said = announced(), unfolded = [...target.querySelectorAll("details[id][open]")].map((one) => one.id);
+    const said = announced(), hadFocus = target.contains(document.activeElement);
+    const unfolded = [...target.querySelectorAll("details[id][open]")].map((one) => one.id);
     await htmx.swap({ text: html, target, swap: "outerMorph", sourceElement: live });
     // What the reader has unfolded stays so: the server knows nothing of it.
     for (const id of unfolded) document.getElementById(id)?.setAttribute("open", "");
