@@ -119,7 +119,7 @@ def test_a_column_of_the_chart_lists_the_runs_of_its_hour() -> None:
     client = signed_in(VIEW, site=site)
 
     html = client.get("/runs/").content.decode()
-    columns = re.findall(r'<a href="(\?[^"]*)" class="column"[^>]*aria-label="1 runs', html)
+    columns = re.findall(r'<a href="(\?[^"]*)" class="column"[^>]*aria-label="[^"]* UTC: 1 run,', html)
 
     assert [listed(client, url.replace("&amp;", "&")) for url in columns] == [{str(old.pk)}, {str(recent.pk)}]
 
