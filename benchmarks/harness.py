@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,9 +79,12 @@ class Servers:
 
 
 @contextmanager
-def system() -> Iterator[Servers]:
-    """An empty PostgreSQL (fsync on) and Redis in a temporary directory, and Django set up on them."""
-    with tempfile.TemporaryDirectory(prefix="slackwater-bench-") as directory:
+def system(kept: Path | None = None) -> Iterator[Servers]:
+    """An empty PostgreSQL (fsync on) and Redis in a temporary directory, and Django set up on them.
+
+    With ``kept`` they are in that directory, as they were left, and stay there.
+    """
+    with nullcontext(str(kept)) if kept else tempfile.TemporaryDirectory(prefix="slackwater-bench-") as directory:
         os.environ |= {"DATA_DIR": directory, "DJANGO_SETTINGS_MODULE": "backend.settings.dev", "LOG_LEVEL": "ERROR"}
         os.environ["SLACKWATER_APPS"] = "benchmarks"
         # What the gate costs is measured by itself; and all that is started here is ours, as under `manage.py up`.

@@ -1,5 +1,5 @@
 """What the list of runs says beside the rows: progress, and why a run does not proceed. A constant number of queries
-for all runs of a page but those that have not started, whose gate is asked one by one."""
+for all runs of a page."""
 
 from __future__ import annotations
 
@@ -20,9 +20,6 @@ from automation.reports.slice_totals import DONE
 from pause_manager import scopes
 from pause_manager.models import Hold
 
-MOST_ASKED = 50
-"""Runs of a page that the gate is asked about."""
-
 
 @dataclass(frozen=True)
 class Facts:
@@ -37,17 +34,15 @@ def of(runs: Sequence[AutomationRun], *, is_shown: bool) -> dict[UUID, Facts]:
     """The facts of ``runs``; texts of stages only if they are ``is_shown``."""
     shares = _shares(runs)
     held = _held(runs)
+    silent = [run for run in runs if run.lifecycle == Lifecycle.PENDING and run.scope not in held]
+    reasons = {pk: payload_access.without_texts(some) for pk, some in gate.explain_each(silent).items()}
     found = {}
-    asked = 0
     for run in runs:
         share, failed = shares.get(run.pk, (0.0, 0))
         why = payload_access.failure(run.failure, is_shown=is_shown)
         if run.finished_at is None:
-            why = held.get(scopes.run(run.pk), "")
-            if not why and run.lifecycle == Lifecycle.PENDING and asked < MOST_ASKED:
-                asked += 1
-                reasons = payload_access.without_texts(gate.explain(run))
-                why = reasons[0].sentence if reasons else ""
+            first = next(iter(reasons.get(run.pk, ())), None)
+            why = held.get(run.scope) or (first.sentence if first is not None else "")
         done = 100 if run.lifecycle == Lifecycle.COMPLETED else int(share)
         found[run.pk] = Facts(done, failed, why)
     return found

@@ -125,7 +125,7 @@ class AutomationRunAdmin(StateAdmin):
 
     @admin.display(description="status, and why", ordering="lifecycle")
     def state(self, run: AutomationRun) -> str:
-        said = status.in_words(status.of(run))
+        said = status.in_words(self.status(run))
         why = run.admin_facts.why  # type: ignore[attr-defined]
         return format_html('{}<span class="second">{}</span>', said, beginning(why)) if why else said
 

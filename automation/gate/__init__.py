@@ -3,9 +3,9 @@
 But for the order of a lane: one that cannot be read keeps nobody."""
 
 from automation.gate.blocked import blocked, may_start
-from automation.gate.explanation import GIVES_WAY, ORDER, explain
+from automation.gate.explanation import GIVES_WAY, ORDER, explain, explain_each
 from automation.gate.lane_order import lane_has_active_run
-from automation.gate.place_in_line import Place, place_in_line
+from automation.gate.place_in_line import Place, place_in_line, places_in_line
 from automation.gate.predicate import (
     OPEN,
     OPEN_WITHOUT_RESOURCES,
@@ -25,11 +25,13 @@ __all__ = [
     "Reason",
     "blocked",
     "explain",
+    "explain_each",
     "holds_of_all_nodes",
     "lane_has_active_run",
     "may_proceed",
     "may_start",
     "place_in_line",
+    "places_in_line",
     "scopes_at_work",
     "scopes_of",
     "values",

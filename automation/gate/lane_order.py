@@ -8,7 +8,7 @@ paused one, too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -130,20 +130,24 @@ class Ahead:
         return f"{str(self.id)[:8]} ({self.pipeline}, {state})"
 
 
-def ahead_of(run: AutomationRun) -> list[Ahead]:
-    """The runs that ``run`` waits for in its lane: as many as it has places; none if a place is free for it."""
+def ahead_of(run_ids: Iterable[UUID]) -> dict[UUID, list[Ahead]]:
+    """The runs that each of the runs waits for in its lane: as many as that has places; none if one is free for it."""
+    found: dict[UUID, list[Any]] = {}
     with connection.cursor() as cursor:
-        cursor.execute(_AHEAD, {"run": run.pk})
-        rows = cursor.fetchall()
-    places = rows[0][0] if rows else 0
-    return [Ahead(*row[1:]) for row in rows[:places]] if rows and len(rows) >= places else []
+        cursor.execute(_AHEAD, {"runs": list(run_ids)})
+        for run_id, *row in cursor.fetchall():
+            found.setdefault(run_id, []).append(row)
+    return {run_id: _as_many_as_places(rows) for run_id, rows in found.items()}
 
 
 def ahead_of_new(lane: str) -> list[Ahead]:
     """The runs that one which is created now, with the usual priority, would wait for; none if a place is free."""
     with connection.cursor() as cursor:
         cursor.execute(_AHEAD_OF_NEW, {"lane": lane})
-        rows = cursor.fetchall()
+        return _as_many_as_places(cursor.fetchall())
+
+
+def _as_many_as_places(rows: Sequence[Any]) -> list[Ahead]:
     places = rows[0][0] if rows else 0
     return [Ahead(*row[1:]) for row in rows[:places]] if rows and len(rows) >= places else []
 
@@ -194,13 +198,13 @@ def lane_has_active_run(run_id: Any) -> bool:
 
 
 _AHEAD = f"""
-    SELECT {width("run.lane")}, other.id, other.pipeline, other.lifecycle, other.paused_at IS NOT NULL,
+    SELECT run.id, {width("run.lane")}, other.id, other.pipeline, other.lifecycle, other.paused_at IS NOT NULL,
            other.lane_seat_at IS NOT NULL
       FROM {RUN} AS run
      CROSS JOIN LATERAL (({_seated("run")}) UNION ALL ({_before("run")})) AS ahead(id, since)
       JOIN {RUN} AS other ON other.id = ahead.id
-     WHERE run.id = %(run)s AND run.lane_seat_at IS NULL
-     ORDER BY ahead.since NULLS LAST, other.priority, other.lane_order, other.created_at, other.id
+     WHERE run.id = ANY(%(runs)s::uuid[]) AND run.lane_seat_at IS NULL
+     ORDER BY run.id, ahead.since NULLS LAST, other.priority, other.lane_order, other.created_at, other.id
 """
 
 _AHEAD_OF_NEW = f"""

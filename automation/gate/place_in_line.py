@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
+from uuid import UUID
 
 from django.db import connection
 
@@ -36,51 +38,37 @@ def place_in_line(run: AutomationRun) -> Place:
     The start is not known while the lane, the fleet or the run is held, while a run before it is paused or waits for a
     dependency, or while the rate of a pipeline is not measured: no run of it has completed for the site.
     """
+    return places_in_line([run.pk]).get(run.pk, Place(None, None))
+
+
+def places_in_line(run_ids: Iterable[UUID]) -> dict[UUID, Place]:
+    """The same for each of the runs that waits for its lane. One statement."""
+    values = {"ids": list(run_ids), "measured": MEASURED_RUNS, "looked_back": LOOKED_BACK, "far": FAR}
     with connection.cursor() as cursor:
-        cursor.execute(_OWN, [run.pk])
-        own = cursor.fetchone()
-        if own is None:
-            return Place(None, None)
-        names = ("priority", "lane_order", "created_at", "id", "lane", "site")
-        values = dict(zip(names, own, strict=True)) | {"measured": MEASURED_RUNS, "looked_back": LOOKED_BACK}
-        cursor.execute(_POSITION, values)
-        (before,) = cursor.fetchone()
-        if before >= FAR:
-            return Place(before + 1, None)
-        cursor.execute(_EXPECTED, values)
-        is_known, expected = cursor.fetchone()
-    return Place(before + 1, expected if is_known else None)
+        cursor.execute(_PLACES, values)
+        rows = cursor.fetchall()
+    return {pk: Place(before + 1, expected if is_known else None) for pk, before, is_known, expected in rows}
 
 
-_OWN = f"""
-    SELECT run.priority, run.lane_order, run.created_at, run.id, run.lane, run.site_id FROM {RUN} AS run
-     WHERE run.id = %s AND {waits("run")}
-"""
-
-_ITS_ORDER = "(%(priority)s, %(lane_order)s, %(created_at)s::timestamptz, %(id)s::uuid)"
-
-_POSITION = f"""
-    SELECT count(*) FROM {RUN} AS other
-     WHERE other.lane = %(lane)s AND {waits("other")} AND {order("other")} < {_ITS_ORDER}
-"""
+_ITS_ORDER = "(own.priority, own.lane_order, own.created_at, own.id)"
 
 _EXPECTED = f"""
     WITH ahead AS MATERIALIZED (
         SELECT other.pipeline, other.total_items,
                other.paused_at IS NOT NULL OR {dependencies.unmet("other")} AS is_kept, 0.0 AS worked
           FROM {RUN} AS other
-         WHERE other.lane = %(lane)s AND {waits("other")} AND {order("other")} < {_ITS_ORDER}
+         WHERE other.lane = own.lane AND {waits("other")} AND {order("other")} < {_ITS_ORDER}
          UNION ALL
         SELECT other.pipeline, other.total_items, other.paused_at IS NOT NULL,
                greatest(0, extract(epoch FROM statement_timestamp() - other.started_at) - other.paused_seconds)
-          FROM {RUN} AS other WHERE other.lane = %(lane)s AND other.lane_seat_at IS NOT NULL
+          FROM {RUN} AS other WHERE other.lane = own.lane AND other.lane_seat_at IS NOT NULL
     ), rates AS MATERIALIZED (
         SELECT pipeline, (
                SELECT sum(seconds) / nullif(sum(total_items), 0) FROM (
                       SELECT extract(epoch FROM ended.finished_at - ended.started_at) - ended.paused_seconds AS seconds,
                              ended.total_items
                         FROM (SELECT * FROM {RUN} AS ended
-                               WHERE ended.site_id = %(site)s AND ended.pipeline = ahead.pipeline
+                               WHERE ended.site_id = own.site_id AND ended.pipeline = ahead.pipeline
                                  AND ended.finished_at IS NOT NULL AND ended.deleted_at IS NULL
                                ORDER BY ended.finished_at DESC LIMIT %(looked_back)s) AS ended
                        WHERE ended.lifecycle = 'completed' ORDER BY ended.finished_at DESC LIMIT %(measured)s
@@ -89,11 +77,21 @@ _EXPECTED = f"""
     )
     SELECT NOT EXISTS (
                SELECT FROM {Hold._meta.db_table} AS hold WHERE hold.released_at IS NULL
-                  AND hold.scope IN ('fleet', 'lane:' || %(lane)s, 'run:' || %(id)s::uuid))
-           AND NOT EXISTS (SELECT FROM {RUN} AS run WHERE run.id = %(id)s AND {dependencies.unmet("run")})
-           AND NOT coalesce(bool_or(ahead.is_kept OR rates.rate IS NULL), false),
+                  AND hold.scope IN ('fleet', 'lane:' || own.lane, 'run:' || own.id))
+           AND NOT EXISTS (SELECT FROM {RUN} AS run WHERE run.id = own.id AND {dependencies.unmet("run")})
+           AND NOT coalesce(bool_or(ahead.is_kept OR rates.rate IS NULL), false) AS is_known,
            statement_timestamp() + make_interval(secs =>
                (coalesce(sum(greatest(0, ahead.total_items * rates.rate - ahead.worked)), 0)
-                / {width("%(lane)s")})::float8)
+                / {width("own.lane")})::float8) AS start
       FROM ahead JOIN rates USING (pipeline)
+"""
+
+_PLACES = f"""
+    SELECT own.id, line.before, coalesce(expected.is_known, false), expected.start
+      FROM {RUN} AS own
+     CROSS JOIN LATERAL (
+           SELECT count(*) AS before FROM {RUN} AS other
+            WHERE other.lane = own.lane AND {waits("other")} AND {order("other")} < {_ITS_ORDER}) AS line
+      LEFT JOIN LATERAL ({_EXPECTED}) AS expected ON line.before < %(far)s
+     WHERE own.id = ANY(%(ids)s::uuid[]) AND {waits("own")}
 """

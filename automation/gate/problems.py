@@ -1,22 +1,25 @@
-"""Problems of a run that nothing stops: loops that fail, items that wait, items that lose their workers.
+"""Problems of runs that nothing stops: loops that fail, items that wait, items that lose their workers.
 
 Reported by ``gate.explain`` beside the reasons that stop a run. Three statements, by partial indexes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from django.db import connection
 
 from automation import conf
-from automation.models import AutomationRun
 from automation.models.tables import SLICE, STAGE
 from pause_manager.reasons import ReasonCode
 from pause_manager.times import written
 
 FAILING, WAITS, LOSES = ReasonCode.FAILING, ReasonCode.WAITS, ReasonCode.LOSES_WORKERS
+MOST_LOST = 3
+"""Items of a run that lose their workers are told, at most."""
 
 
 @dataclass(frozen=True)
@@ -29,16 +32,15 @@ class Problem:
     lifted_by: str
 
 
-def of(run: AutomationRun) -> list[Problem]:
-    """What is in trouble of the running stages of ``run``."""
-    found = []
+def of(run_ids: Iterable[UUID]) -> dict[UUID, list[Problem]]:
+    """What is in trouble of the running stages of each run."""
+    values = {"runs": list(run_ids), "often": conf.settings().verdict_crashes - 1, "most": MOST_LOST}
+    found: dict[UUID, list[Problem]] = {}
     with connection.cursor() as cursor:
-        cursor.execute(_FAILING, {"run": run.pk})
-        found += [_failing(*row) for row in cursor.fetchall()]
-        cursor.execute(_WAITS, {"run": run.pk})
-        found += [_waits(*row) for row in cursor.fetchall()]
-        cursor.execute(_LOSES, {"run": run.pk, "often": conf.settings().verdict_crashes - 1})
-        found += [_loses(*row) for row in cursor.fetchall()]
+        for statement, told in ((_FAILING, _failing), (_WAITS, _waits), (_LOSES, _loses)):
+            cursor.execute(statement, values)
+            for run_id, *row in cursor.fetchall():
+                found.setdefault(run_id, []).append(told(*row))
     return found
 
 
@@ -67,25 +69,31 @@ def _loses(slug: str, key: str, crashes: int, expiries: int) -> Problem:
 
 
 _FAILING = f"""
-    SELECT slug, loop_failures, loop_error, CASE WHEN loop_retry_at > statement_timestamp() THEN loop_retry_at END
-      FROM {STAGE} WHERE run_id = %(run)s AND lifecycle = 'running' AND loop_failures > 0 ORDER BY position
+    SELECT run_id, slug, loop_failures, loop_error,
+           CASE WHEN loop_retry_at > statement_timestamp() THEN loop_retry_at END
+      FROM {STAGE} WHERE run_id = ANY(%(runs)s::uuid[]) AND lifecycle = 'running' AND loop_failures > 0
+     ORDER BY run_id, position
 """
 
 _WAITS = f"""
-    SELECT DISTINCT ON (stage.position) stage.slug, count(*) OVER (PARTITION BY stage.id),
-           coalesce(nullif(slice.first_key, ''), 'a hook'), slice.waits, slice.available_at, slice.waits_for
+    SELECT DISTINCT ON (stage.run_id, stage.position) stage.run_id, stage.slug,
+           count(*) OVER (PARTITION BY stage.id), coalesce(nullif(slice.first_key, ''), 'a hook'), slice.waits,
+           slice.available_at, slice.waits_for
       FROM {STAGE} AS stage JOIN {SLICE} AS slice ON slice.stage_run_id = stage.id
-     WHERE stage.run_id = %(run)s AND stage.lifecycle = 'running' AND slice.finished_at IS NULL AND slice.waits > 0
+     WHERE stage.run_id = ANY(%(runs)s::uuid[]) AND stage.lifecycle = 'running' AND slice.finished_at IS NULL
+       AND slice.waits > 0
        AND (slice.waits > 0 OR slice.crashes > 0 OR slice.expiries > 0)
        AND slice.lease_token IS NULL AND slice.available_at > statement_timestamp()
-     ORDER BY stage.position, slice.available_at
+     ORDER BY stage.run_id, stage.position, slice.available_at
 """
 
 _LOSES = f"""
-    SELECT stage.slug, slice.cursor, slice.crashes, slice.expiries
-      FROM {STAGE} AS stage JOIN {SLICE} AS slice ON slice.stage_run_id = stage.id
-     WHERE stage.run_id = %(run)s AND stage.lifecycle = 'running' AND slice.finished_at IS NULL
-       AND (slice.waits > 0 OR slice.crashes > 0 OR slice.expiries > 0)
-       AND slice.crashes + slice.expiries >= %(often)s
-     ORDER BY stage.position, slice.ordinal LIMIT 3
+    SELECT run_id, slug, cursor, crashes, expiries FROM (
+           SELECT stage.run_id, stage.slug, slice.cursor, slice.crashes, slice.expiries,
+                  row_number() OVER (PARTITION BY stage.run_id ORDER BY stage.position, slice.ordinal) AS number
+             FROM {STAGE} AS stage JOIN {SLICE} AS slice ON slice.stage_run_id = stage.id
+            WHERE stage.run_id = ANY(%(runs)s::uuid[]) AND stage.lifecycle = 'running' AND slice.finished_at IS NULL
+              AND (slice.waits > 0 OR slice.crashes > 0 OR slice.expiries > 0)
+              AND slice.crashes + slice.expiries >= %(often)s) AS lost
+     WHERE number <= %(most)s ORDER BY run_id, number
 """

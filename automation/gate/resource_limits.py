@@ -15,7 +15,6 @@ from uuid import UUID
 
 from django.db import connection
 
-from automation.models import AutomationRun
 from automation.models.tables import SLICE, STAGE
 from automation.pipeline.definition import IN_FLIGHT, USED
 from pause_manager import conf, times
@@ -78,13 +77,17 @@ class Wait:
     """Whether the run has no loop that uses it."""
 
 
-def waits_of(run: AutomationRun) -> list[Wait]:
-    """What the running stages of ``run`` wait for. One statement, and none that counts where nothing is limited."""
+def waits_of(run_ids: Iterable[UUID]) -> dict[UUID, list[Wait]]:
+    """What the running stages of each run wait for. One statement, which counts only where something is limited."""
     with connection.cursor() as cursor:
-        cursor.execute(_WAITS, {"run": run.pk, **values()})
+        cursor.execute(_WAITS, {"runs": list(run_ids), **values()})
         names = [column.name for column in cursor.description or ()]
         rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-    return [wait for row in rows if (wait := _wait(row)) is not None]
+    found: dict[UUID, list[Wait]] = {}
+    for row in rows:
+        if (wait := _wait(row)) is not None:
+            found.setdefault(row["run_id"], []).append(wait)
+    return found
 
 
 def waiting_among(run_ids: Iterable[UUID]) -> set[UUID]:
@@ -123,12 +126,13 @@ _OWN = f"""
                AND mine.definition->'uses' ? resource.name)
 """
 _WAITS = f"""
-    SELECT DISTINCT ON (resource.name) resource.name, resource.state, {LIMIT} AS most, {IN_USE} AS in_use,
-           {_OWN} AS own, coalesce({IN_USE} + {_WEIGHT} > {LIMIT}, false) AS is_full, {STARTS_LATER} AS starts_later,
+    SELECT DISTINCT ON (stage.run_id, resource.name) stage.run_id, resource.name, resource.state, {LIMIT} AS most,
+           {IN_USE} AS in_use, {_OWN} AS own,
+           coalesce({IN_USE} + {_WEIGHT} > {LIMIT}, false) AS is_full, {STARTS_LATER} AS starts_later,
            resource.max_per_minute, resource.next_start_at, resource.probing_since, resource.ramping_since
       FROM {STAGE} AS stage JOIN {RESOURCE} AS resource ON resource.name IN {USED}
-     WHERE stage.run_id = %(run)s AND stage.lifecycle = 'running' AND {IS_LIMITED}
-     ORDER BY resource.name, is_full DESC
+     WHERE stage.run_id = ANY(%(runs)s::uuid[]) AND stage.lifecycle = 'running' AND {IS_LIMITED}
+     ORDER BY stage.run_id, resource.name, is_full DESC
 """
 
 _WAITING = f"""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -76,10 +76,10 @@ def end_waiting(run_id: UUID) -> None:
         cursor.execute(_END_WAITING, values)
 
 
-def since(run_id: UUID, code: str) -> datetime | None:
-    """Since when the run has stood still for this reason, if it has been noted."""
-    now = Standstill.objects.filter(run=run_id, code=code, until__isnull=True)
-    return now.values_list("since", flat=True).first()
+def since(run_ids: Iterable[UUID], code: str) -> dict[UUID, datetime]:
+    """Since when each of the runs has stood still for this reason, if it has been noted."""
+    now = Standstill.objects.filter(run__in=list(run_ids), code=code, until__isnull=True)
+    return dict(now.values_list("run", "since"))
 
 
 WAITS = f"""

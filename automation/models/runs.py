@@ -271,6 +271,7 @@ class StageRun(models.Model):
             models.Index(fields=["run"], condition=Q(lifecycle=Lifecycle.RUNNING), name="stage_running"),
             models.Index(fields=["slug", "-finished_at"], name="stage_newest"),
             models.Index(fields=["run"], condition=Q(definition__isnull=True, position__gte=0), name="stage_undefined"),
+            models.Index(fields=["run"], condition=Q(loop_failures__gt=0), name="stage_failing"),
         ]
 
     def __str__(self) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
+from uuid import UUID
 
 from django.db.models import Count, Q, QuerySet
 
@@ -64,7 +65,29 @@ def counts(lane: Lane) -> Counts:
 
 
 def of(lane: Lane, *, at_most: int = MOST_TOLD) -> LaneQueue:
-    """The lane with at most ``at_most`` runs of each kind. What keeps each is asked of the gate, run by run."""
+    """The lane with at most ``at_most`` runs of each kind."""
+    return of_each([lane], at_most=at_most)[0]
+
+
+def of_each(lanes: Sequence[Lane], *, at_most: int = MOST_TOLD) -> list[LaneQueue]:
+    """The same for each of ``lanes``. What keeps those that wait is asked of the gate once for all."""
+    placed = [_placed(lane_order.waiting_in(lane.name), at_most) for lane in lanes]
+    kept = gate.explain_each(run for some in placed for _, run in some)
+    freezes: dict[str, Hold] = {}
+    for hold in Hold.objects.covering([lane.scope for lane in lanes]).filter(kind=Hold.Kind.FREEZE):
+        freezes.setdefault(hold.scope, hold)
+    return [
+        _queue(lane, some, kept, freezes.get(lane.scope), at_most) for lane, some in zip(lanes, placed, strict=True)
+    ]
+
+
+def _queue(
+    lane: Lane,
+    placed: Sequence[tuple[int, AutomationRun]],
+    kept: Mapping[UUID, list[Reason]],
+    freeze: Hold | None,
+    at_most: int,
+) -> LaneQueue:
     unfinished = AutomationRun.objects.unfinished().filter(lane=lane.name)
     seated = unfinished.filter(lane_seat_at__isnull=False).order_by("lane_seat_at", "pk")
     line = lane_order.waiting_in(lane.name)
@@ -73,13 +96,12 @@ def of(lane: Lane, *, at_most: int = MOST_TOLD) -> LaneQueue:
         lane=lane,
         active=list(seated.select_related("site")[:at_most]),
         waiting=[
-            Waiting(run, position, [reason for reason in gate.explain(run) if reason.keeps])
-            for position, run in _placed(line, at_most)
+            Waiting(run, position, [reason for reason in kept[run.pk] if reason.keeps]) for position, run in placed
         ],
         waiting_count=line.filter(paused_at__isnull=True).count(),
         paused=list(paused.select_related("site")[:at_most]),
         paused_count=paused.count(),
-        freeze=_freeze(lane),
+        freeze=freeze,
     )
 
 

@@ -15,23 +15,35 @@ from automation.models.tables import ITEM, SLICE, STAGE
 from automation.models.work import WorkSlice
 from automation.reports.slice_totals import WAITING
 from pause_manager import scopes
+from pause_manager.database.recent import Recent
 from pause_manager.workloads import MOST_BLOCKERS, Blocker, Remaining
 
 HOOKS = {WorkSlice.Phase.PREPARE: "prepare", WorkSlice.Phase.FINISH: "finish"}
 
 
 def remaining(mode: str) -> Remaining:
-    """Three statements, however much there is."""
+    """Four statements, however much there is. Of very many queued slices the figure is of some seconds ago."""
     warnings = _standing_still()
     with connection.cursor() as cursor:
-        cursor.execute(_COUNT)
-        queued, running, stale = cursor.fetchone()
+        cursor.execute(_IN_FORCE)
+        running, stale = cursor.fetchone()
+        queued = _queued_lately()
         if not running and not stale:
             return Remaining(queued, warnings=warnings)
         cursor.execute(_LEASED, {"limit": MOST_BLOCKERS})
         names = [column.name for column in cursor.description or ()]
         rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
     return Remaining(queued, running, stale, tuple(_blocker(row, mode) for row in rows), warnings=warnings)
+
+
+def _queued() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(_QUEUED)
+        queued: int = cursor.fetchone()[0]
+    return queued
+
+
+_queued_lately = Recent(_queued, int)
 
 
 def _standing_still() -> tuple[str, ...]:
@@ -74,12 +86,15 @@ def _end(row: dict[str, Any], mode: str) -> datetime | None:
     return max(now, min(slice_ends, loop_ends))
 
 
-_COUNT = f"""
-    SELECT (SELECT coalesce(sum(due), 0)::bigint FROM (
-                SELECT DISTINCT ON (stage_run_id) due
-                  FROM ({WAITING} AND run.lifecycle = 'running' AND run.cancel_requested_at IS NULL) AS waiting
-                 ORDER BY stage_run_id, phase) AS first),
-           count(*) FILTER (WHERE lease_expires_at >= statement_timestamp()),
+_QUEUED = f"""
+    SELECT coalesce(sum(due), 0)::bigint FROM (
+           SELECT DISTINCT ON (stage_run_id) due
+             FROM ({WAITING} AND run.lifecycle = 'running' AND run.cancel_requested_at IS NULL) AS waiting
+            ORDER BY stage_run_id, phase) AS first
+"""
+
+_IN_FORCE = f"""
+    SELECT count(*) FILTER (WHERE lease_expires_at >= statement_timestamp()),
            count(*) FILTER (WHERE lease_expires_at < statement_timestamp())
       FROM {SLICE} WHERE lease_token IS NOT NULL AND finished_at IS NULL
 """

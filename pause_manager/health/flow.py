@@ -15,11 +15,13 @@ from pause_manager.holds import fleet_state
 from pause_manager.models import Hold, PauseQueueEntry
 from pause_manager.models.clock import database_now
 from pause_manager.nodes import members, serving
-from pause_manager.pause_queue import stuck, unserved
+from pause_manager.pause_queue import stuck, totals, unserved
+from pause_manager.pause_queue.totals import Waiting
 from pause_manager.workloads import Finding
 
 FORGOTTEN = timedelta(days=1)
 """An operator's hold without an end that is older may have been forgotten."""
+NOTHING = Waiting(0, None)
 LONG_WAIT_SECONDS = 900.0
 """What waits for room for longer is worth a look."""
 
@@ -37,8 +39,8 @@ def findings() -> Iterator[Finding]:
         return
     yield from _switch()
     work = drain.measure(state.mode)
-    waiting = _waiting()
-    yield from _workers(work.queued + sum(waiting.values()))
+    waiting = totals.waiting()
+    yield from _workers(work.queued + sum(one.count for one in waiting.values()))
     yield from _queue(waiting)
     yield from _holds()
     yield from _old_holds()
@@ -111,19 +113,9 @@ def _workers(waiting: int) -> Iterator[Finding]:
         )
 
 
-def _waiting() -> dict[str, int]:
-    rows = PauseQueueEntry.objects.waiting().order_by().values_list("waits_for").annotate(count=Count("pk"))
-    return dict(rows)
-
-
-def _queue(waiting: dict[str, int]) -> Iterator[Finding]:
-    if count := waiting.get(PauseQueueEntry.WaitsFor.CAPACITY, 0):
-        since = (
-            PauseQueueEntry.objects.waiting()
-            .order_by()
-            .filter(waits_for=PauseQueueEntry.WaitsFor.CAPACITY)
-            .aggregate(oldest=Min("paused_at"))["oldest"]
-        )
+def _queue(waiting: dict[str, Waiting]) -> Iterator[Finding]:
+    count, since = waiting.get(PauseQueueEntry.WaitsFor.CAPACITY, NOTHING)
+    if count:
         age = (database_now() - since).total_seconds() if since else 0.0
         yield Finding(
             "flowing",
@@ -135,7 +127,8 @@ def _queue(waiting: dict[str, int]) -> Iterator[Finding]:
             next_step="manage.py capacity shows who uses what; manage.py pause_queue shows why each waits",
             since=since,
         )
-    if count := waiting.get(PauseQueueEntry.WaitsFor.HOLD, 0):
+    count, _ = waiting.get(PauseQueueEntry.WaitsFor.HOLD, NOTHING)
+    if count:
         yield Finding(
             "flowing",
             "held",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -11,6 +10,7 @@ from django.db import connection
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
+from pause_manager.database.recent import Recent
 from pause_manager.models import FleetWorker, PauseQueueEntry
 from pause_manager.nodes import members
 
@@ -60,9 +60,16 @@ _LOOK = f"""
 
 def look() -> Parked:
     """Return what is parked and has no prospect of being run. One statement where nothing waits."""
+    return _told(_rows())
+
+
+def _rows() -> list[Any]:
     with connection.cursor() as cursor:
         cursor.execute(_LOOK, [])
-        rows = cursor.fetchall()
+        return list(cursor.fetchall())
+
+
+def _told(rows: list[Any]) -> Parked:
     waiting = [UnknownName(*row[1:]) for row in rows if not row[0]]
     problems = {row[0]: row[3] for row in rows if row[0]}
     if waiting:
@@ -76,18 +83,12 @@ def unknown_names() -> list[UnknownName]:
     return look().unknown
 
 
-_latest: tuple[float, Parked] | None = None
+_recent_rows = Recent(_rows, lambda rows: sum(row[3] for row in rows))
 
 
 def look_of_late() -> Parked:
-    """The same as :func:`look`, for what is asked all the time: where much waits, it is good for some seconds."""
-    global _latest
-    began = time.monotonic()
-    if _latest is None or began >= _latest[0]:
-        found = look()
-        took = time.monotonic() - began
-        _latest = (began + (50 * took if took > 0.2 else 0.0), found)
-    return _latest[1]
+    """The same as :func:`look`, for what is asked all the time: where much waits, it is of some seconds ago."""
+    return _told(_recent_rows())
 
 
 def names_by_queue() -> dict[str, set[str]]:

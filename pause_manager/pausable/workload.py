@@ -11,10 +11,11 @@ from django.db import transaction
 
 from pause_manager import conf
 from pause_manager.capacity.snapshot import Allocation
-from pause_manager.models import Hold, PauseQueueEntry
+from pause_manager.models import Hold
 from pause_manager.nodes import members
 from pause_manager.pausable import is_pausable, redispatch, running_tasks, uses_of
 from pause_manager.pausable.running_tasks import Running
+from pause_manager.pause_queue import totals
 from pause_manager.probes import processes
 from pause_manager.scopes import parse, resource
 from pause_manager.workloads import MOST_BLOCKERS, Blocker, Counts, HoldChange, Remaining, Workload
@@ -58,12 +59,7 @@ class PausableTasks(Workload):
         return running_tasks.in_use(limits)
 
     def waiting_for(self, names: Collection[str]) -> Mapping[str, int]:
-        found = dict.fromkeys(names, 0)
-        waiting = PauseQueueEntry.objects.waiting().filter(uses__overlap=list(names))
-        for uses in waiting.order_by().values_list("uses", flat=True) if names else ():
-            for name in found.keys() & set(uses):
-                found[name] += 1
-        return found
+        return totals.by_resource(names)
 
     def remaining(self, mode: str) -> Remaining:
         """Four statements. What a worker has received and not started counts as running until it is given back."""
@@ -74,7 +70,7 @@ class PausableTasks(Workload):
         named = {worker.name for worker in workers}
         # A worker that was started again under its name knows nothing of what the one before it had.
         of_lost += sum(task.is_stale and task.worker not in named for task in tasks)
-        queued = PauseQueueEntry.objects.waiting().messages().count()
+        queued = totals.messages()
         wanted = _revisions(["fleet"]).get("fleet", 0)
         return Remaining(
             queued,

@@ -53,7 +53,8 @@ class Queue(AutomationView):
         may_view = payload_access.may_view(request.user)
 
         def shown(found: list[Lane]) -> Any:
-            queues = [_as_dict(lane_queue.of(lane, at_most=given["runs"]), may_view=may_view) for lane in found]
+            told = lane_queue.of_each(found, at_most=given["runs"])
+            queues = [_as_dict(queue, may_view=may_view) for queue in told]
             return LaneQueueSerializer(queues, many=True).data
 
         if "lane" in given:

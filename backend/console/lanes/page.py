@@ -75,11 +75,11 @@ def context(viewer: Viewer, query: Query) -> Context:
     names = dict(Site.objects.filter(slug__in=[lane.name for lane in shown]).values_list("slug", "name"))
     active = Override.objects.active().filter(kind="lane_width", target__in=[lane.name for lane in shown])
     overrides = {override.target: override for override in active}
-    may_see = payload_access.may_view(user)
+    at_most, may_see = MOST if is_single else FEW, payload_access.may_view(user)
     return {
         "lanes": [
-            _view(lane, names.get(lane.name, ""), overrides.get(lane.name), MOST if is_single else FEW, may_see=may_see)
-            for lane in shown
+            _view(queue, names.get(queue.lane.name, ""), overrides.get(queue.lane.name), at_most, may_see=may_see)
+            for queue in lane_queue.of_each(shown, at_most=at_most)
         ],
         "is_single": is_single,
         "wanted": name,
@@ -92,27 +92,27 @@ def context(viewer: Viewer, query: Query) -> Context:
     }
 
 
-def _view(lane: Lane, site: str, override: Override | None, at_most: int, *, may_see: bool) -> LaneView:
-    queue = lane_queue.of(lane, at_most=at_most)
+def _view(queue: LaneQueue, site: str, override: Override | None, at_most: int, *, may_see: bool) -> LaneView:
     ids = [str(one.run.pk) for one in queue.waiting]
+    places = gate.places_in_line(one.run.pk for one in queue.waiting) if at_most == MOST else {}
     waiting = [
-        _line(one, ids, number, is_last=len(ids) == queue.waiting_count, is_timed=at_most == MOST, may_see=may_see)
+        _line(one, ids, number, places.get(one.run.pk), is_last=len(ids) == queue.waiting_count, may_see=may_see)
         for number, one in enumerate(queue.waiting)
     ]
     active, paused = ([Line(run, _title(run)) for run in runs] for runs in (queue.active, queue.paused))
-    seated = AutomationRun.objects.unfinished().filter(lane=lane.name, lane_seat_at__isnull=False)
+    seated = AutomationRun.objects.unfinished().filter(lane=queue.lane.name, lane_seat_at__isnull=False)
     count = len(active) if len(active) < at_most else seated.count()
     return LaneView(queue, site, active, waiting, paused, override, count)
 
 
-def _line(one: Waiting, ids: list[str], number: int, *, is_last: bool, is_timed: bool, may_see: bool) -> Line:
+def _line(one: Waiting, ids: list[str], number: int, place: gate.Place | None, *, is_last: bool, may_see: bool) -> Line:
     reasons = one.reasons if may_see else payload_access.without_texts(one.reasons)
     below = ids[number + 2] if number + 2 < len(ids) else "-" if is_last and number + 1 < len(ids) else ""
     return Line(
         one.run,
         _title(one.run),
         one.position,
-        gate.place_in_line(one.run).expected_start if is_timed else None,
+        place.expected_start if place is not None else None,
         reasons[0] if reasons else None,
         max(0, len(reasons) - 1),
         above=ids[number - 1] if number else "",

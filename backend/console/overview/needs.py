@@ -24,10 +24,11 @@ from pause_manager.health import Verdict
 from pause_manager.health.flow import FORGOTTEN
 from pause_manager.holds import fleet_state
 from pause_manager.holds.fleet_state import FleetState
-from pause_manager.models import Hold, PauseQueueEntry
+from pause_manager.models import Hold
 from pause_manager.models.clock import database_now
 from pause_manager.models.fleet import OPERATE as OPERATE_FLEET
 from pause_manager.nodes import members
+from pause_manager.pause_queue import totals
 from pause_manager.scopes import RUNS, runs_in
 
 MOST = 5
@@ -190,13 +191,13 @@ def _visible(user: Any, rows: list[Hold]) -> Iterator[Hold]:
 
 
 def _oldest_parked(viewer: Viewer, user: Any) -> Iterator[Need]:
-    first = PauseQueueEntry.objects.waiting().order_by("paused_at").only("paused_at", "ref").first()
-    if first is None or (database_now() - first.paused_at).total_seconds() < PARKED_SECONDS:
+    first = totals.oldest()
+    if first is None or (database_now() - first).total_seconds() < PARKED_SECONDS:
         return
     yield Need(
         "oldest-parked",
         "note",
         "The oldest entry of the pause queue has waited for more than a quarter of an hour.",
-        since=first.paused_at,
+        since=first,
         link=_page(user, "pause-queue"),
     )

@@ -39,7 +39,10 @@ def of(runs: RunQuerySet) -> Count:
 def by_status(wanted: Wanted, audience: Audience) -> dict[str, Count]:
     """The count of every status, by the other filters."""
     runs = audience.runs()
-    return {status: of(filters.narrowed(runs, wanted, audience, status=status)) for status in filters.FILTERS}
+    return {
+        status: of(filters.narrowed(runs, wanted, audience, status=status)) if wanted.allows(status) else Count(0)
+        for status in filters.FILTERS
+    }
 
 
 def _estimated(rows: RunQuerySet) -> int:

@@ -7,7 +7,8 @@ from datetime import datetime
 from urllib.parse import urlencode
 from uuid import UUID
 
-from django.db.models import CharField, Exists, OuterRef, Q, Value
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db.models import BooleanField, CharField, Exists, F, Func, OuterRef, Q, UUIDField, Value
 from django.db.models.functions import Cast, Concat
 from django.utils.dateparse import parse_datetime
 
@@ -27,13 +28,34 @@ BY_PEOPLE = (Hold.Kind.OPERATOR, Hold.Kind.FREEZE, Hold.Kind.BUDGET, Hold.Kind.N
 _UNFINISHED = Q(finished_at__isnull=True)
 _NO_SEAT = Q(lane_seat_at__isnull=True, start_requested_at__isnull=False, cancel_requested_at__isnull=True)
 _UNMET = Q(Exists(RunDependency.objects.filter(run=OuterRef("pk"), satisfied_at=None, released_at=None)))
+_RUN_OF_HOLD = Func(
+    F("scope"),
+    template="CASE WHEN %(expressions)s LIKE 'run:________-____-____-____-____________'"
+    " AND translate(substr(%(expressions)s, 5), '0123456789abcdef', '') = '----'"
+    " THEN substr(%(expressions)s, 5)::uuid END",
+    output_field=UUIDField(),
+)
+"""The run that a hold is on; null for a scope that has no id of a run."""
+
+
+def _held(*kinds: str) -> Q:
+    """Runs that are held by one of ``kinds``: found from the holds, which are few where the runs are many.
+
+    They are collected once, as an array. As a join, the planner may look through them for each run.
+    """
+    holds = Hold.objects.active().filter(kind__in=kinds, scope__startswith=scopes.RUNS)
+    ids = ArraySubquery(holds.annotate(held_run=_RUN_OF_HOLD).values("held_run"))
+    is_one = Func(F("pk"), ids, template="(%(expressions)s))", arg_joiner=" = ANY(", output_field=BooleanField())
+    return Q(is_one)
+
+
 _HELD_BY_PEOPLE = Q(Exists(_HOLDS.filter(kind__in=BY_PEOPLE)))
 
 FILTERS: dict[str, tuple[str, Q]] = {
     "": ("All", Q()),
     "active": ("Unfinished", _UNFINISHED),
     "running": ("Running", _UNFINISHED & Q(lifecycle=Lifecycle.RUNNING, paused_at=None, lane_seat_at__isnull=False)),
-    "held": ("On hold", _UNFINISHED & Q(paused_at__isnull=False) & _HELD_BY_PEOPLE),
+    "held": ("On hold", _UNFINISHED & Q(paused_at__isnull=False) & _held(*BY_PEOPLE)),
     "waiting": (
         "Waiting",
         _UNFINISHED & ((Q(paused_at__isnull=False) & ~_HELD_BY_PEOPLE) | (Q(paused_at=None) & _NO_SEAT)),
@@ -43,12 +65,14 @@ FILTERS: dict[str, tuple[str, Q]] = {
     "failed": ("Failed", Q(lifecycle=Lifecycle.FAILED)),
     "cancelled": ("Cancelled", Q(lifecycle=Lifecycle.CANCELLED)),
 }
+ENDED = frozenset({"completed", "completed_with_failures", "failed", "cancelled"})
+"""Filters of runs that have ended."""
 FORMER = {"paused": "held"}
 """Names of filters in URLs that people have kept."""
 
 CAUSES: dict[str, tuple[str, Q]] = {
     **{
-        kind: (title, Q(Exists(_HOLDS.filter(kind=kind))))
+        kind: (title, _held(kind))
         for kind, title in (
             (Hold.Kind.OPERATOR.value, "paused by an operator"),
             (Hold.Kind.FREEZE.value, "frozen"),
@@ -99,6 +123,10 @@ class Wanted:
     def is_any(self) -> bool:
         """Whether anything is left out of the list."""
         return self.narrowing or bool(self.status)
+
+    def allows(self, status: str) -> bool:
+        """Whether any run may be in ``status``: one that waits for a cause, or in a lane, has not ended."""
+        return not (self.lane or self.cause) or status not in ENDED
 
     @property
     def narrowing(self) -> bool:

@@ -58,6 +58,8 @@ def _found(
     wanted: Wanted, audience: Audience, titles: dict[str, str], place: tuple[datetime, UUID] | None
 ) -> list[AutomationRun]:
     """The runs of one page, and one more if there are further ones."""
+    if not wanted.allows(wanted.status):
+        return []
     runs = filters.narrowed(audience.runs(), wanted, audience)
     if place is not None:
         moment, pk = place

@@ -66,8 +66,9 @@ def of(runs: Sequence[AutomationRun], *, may_operate: bool, is_shown: bool) -> l
     """The rows of ``runs``, which are from ``with_leases()``: two statements, and the gate's for those that wait."""
     stages = _stages_of(runs)
     holds = _holds_of(runs, stages)
+    reasons = _reasons(runs, holds)
     return [
-        _row(run, stages.get(run.pk, []), holds.get(run.pk, []), may_operate=may_operate, is_shown=is_shown)
+        _row(run, stages.get(run.pk, []), holds.get(run.pk, []), reasons.get(run.pk), may_operate, is_shown=is_shown)
         for run in runs
     ]
 
@@ -103,7 +104,13 @@ def _scopes(run: AutomationRun, stages: Iterable[dict[str, Any]]) -> set[str]:
 
 
 def _row(
-    run: AutomationRun, stages: list[dict[str, Any]], holds: list[Hold], *, may_operate: bool, is_shown: bool
+    run: AutomationRun,
+    stages: list[dict[str, Any]],
+    holds: list[Hold],
+    reason: Reason | None,
+    may_operate: bool,
+    *,
+    is_shown: bool,
 ) -> Row:
     processed, failed = _shares(run, stages)
     current = [
@@ -111,7 +118,6 @@ def _row(
         for stage in stages
         if stage["lifecycle"] == Lifecycle.RUNNING
     ]
-    reason = _reason(run, holds)
     return Row(
         run,
         installed_code.pipeline_title(run.pipeline),
@@ -126,16 +132,16 @@ def _row(
     )
 
 
-def _reason(run: AutomationRun, holds: list[Hold]) -> Reason | None:
-    """The first reason why nothing of it is worked on; asked of the gate only where no hold says it."""
-    if run.finished_at is not None or run.cancel_requested_at is not None:
-        return None
-    if holds:
-        return wording.reason_of(holds[0])
-    if getattr(run, "is_leased", False):
-        return None
-    reasons = [one for one in payload_access.without_texts(gate.explain(run)) if one.code not in ("finished", "cancel")]
-    return reasons[0] if reasons else None
+def _reasons(runs: Sequence[AutomationRun], holds: dict[Any, list[Hold]]) -> dict[Any, Reason]:
+    """The first reason why nothing of each is worked on; the gate is asked, once, where no hold says it."""
+    unfinished = [run for run in runs if run.finished_at is None and run.cancel_requested_at is None]
+    found = {run.pk: wording.reason_of(holds[run.pk][0]) for run in unfinished if holds.get(run.pk)}
+    silent = [run for run in unfinished if run.pk not in found and not getattr(run, "is_leased", False)]
+    for pk, reasons in gate.explain_each(silent).items():
+        told = [one for one in payload_access.without_texts(reasons) if one.code not in ("finished", "cancel")]
+        if told:
+            found[pk] = told[0]
+    return found
 
 
 def _status(run: AutomationRun, reason: Reason | None) -> str:
