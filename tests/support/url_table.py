@@ -227,6 +227,8 @@ AGENT_ROWS = [
     Row("POST", f"{_JOBS}<str:job_id>/heartbeat", works_as_agent(409), body=_HELD),
     Row("POST", f"{_JOBS}<str:job_id>/checkpoint", works_as_agent(409), body={**_HELD, "cursor": "1"}),
     Row("POST", f"{_JOBS}<str:job_id>/complete", works_as_agent(409), body={**_HELD, "cursor": "1"}),
+    Row("POST", f"{_JOBS}<str:job_id>/ask", works_as_agent(409), body={**_HELD, "question": "Publish?"}),
+    Row("POST", f"{_JOBS}<str:job_id>/freeze", works_as_agent(409), body={**_HELD, "reason": "the totals differ"}),
     Row("POST", f"{_JOBS}<str:job_id>/fail", works_as_agent(409), body={**_HELD, "error": "broken"}),
 ]
 
