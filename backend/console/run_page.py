@@ -14,7 +14,7 @@ from automation.models import AutomationRun, Lifecycle, StageRun
 from automation.models.work import ItemFailure, WorkItem
 from automation.reports import payload_access
 from automation.runs.retries import RETRYABLE
-from backend.console import access, card, failures, run_log, timeline
+from backend.console import access, card, failures, run_log, throughput, timeline
 from backend.console.outputs import Output, results_of
 from pause_manager import workloads
 from pause_manager.models import ControlEvent
@@ -39,6 +39,7 @@ def page(request: HttpRequest, run_id: UUID) -> HttpResponse:
         "failures": _failures(request, run.pipeline, stage_runs, titles, is_shown=rights.payloads),
         "failures_paged": bool(request.GET.get("failures_after")),
         "events": _events(request, run, titles),
+        "throughput": throughput.drawing(run, stage_runs),
         "timeline": timeline.drawing(run, found["stages"], stage_runs),
         "graph": timeline.graph(found["stages"], stage_runs),
         "is_failures_first": run.lifecycle == Lifecycle.FAILED,
