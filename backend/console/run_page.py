@@ -46,8 +46,17 @@ def page(request: HttpRequest, run_id: UUID) -> HttpResponse:
         "may_retry_items": rights.operate and run.lifecycle in RETRYABLE,
         "downloads": _downloads(run, stage_runs) if rights.payloads and run.finished_at else [],
     }
+    found["refresh_url"] = _refresh_url(request, found["outputs"])
     found["groups"], found["is_more_failed"] = failures.groups_of(run, stage_runs, titles, is_shown=rights.payloads)
     return render(request, "console/run.html", found)
+
+
+def _refresh_url(request: HttpRequest, shown: dict[str, Any]) -> str:
+    """The page as it is looked at: outputs of a stage that begins do not take the place of those that are read."""
+    query = request.GET.copy()
+    if shown.get("rows"):
+        query["stage"] = shown["stage"]
+    return f"{request.path}?{query.urlencode()}" if query else request.path
 
 
 def _downloads(run: AutomationRun, stage_runs: list[StageRun]) -> list[tuple[str, str]]:
