@@ -200,7 +200,10 @@ def _of_resources(run: AutomationRun, read: Facts) -> list[Reason]:
     if isinstance(read.resources, Exception):
         return [_unreadable("resources", read.resources)]
     code, waits = resource_limits.LIMITED, read.resources.get(run.pk, [])
-    return [Reason(code, one.sentence, one.since, SYSTEM.name, one.lifted_by, keeps=one.keeps) for one in waits]
+    return [
+        Reason(code, one.sentence, one.since, SYSTEM.name, one.lifted_by, keeps=one.keeps, figures=one.figures)
+        for one in waits
+    ]
 
 
 def _yielding(run_ids: list[UUID]) -> dict[UUID, list[tuple[str, str]]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from datetime import datetime
 from typing import NamedTuple
 
@@ -20,15 +19,6 @@ _OLDEST = f"""
 """
 
 
-_BY_RESOURCE = f"""
-    SELECT used.name, count(*)
-      FROM {PauseQueueEntry._meta.db_table} AS entry
-     CROSS JOIN LATERAL (SELECT DISTINCT unnest(entry.uses) AS name) AS used
-     WHERE entry.finished_at IS NULL AND NOT (entry.uses = '{{}}'::text[]) AND used.name = ANY(%s)
-     GROUP BY used.name
-"""
-
-
 class Waiting(NamedTuple):
     """Entries that wait for one sort of thing."""
 
@@ -42,16 +32,6 @@ def oldest() -> datetime | None:
     with connection.cursor() as cursor:
         cursor.execute(_OLDEST)
         found: datetime | None = cursor.fetchone()[0]
-    return found
-
-
-def by_resource(names: Collection[str]) -> dict[str, int]:
-    """How many entries that wait use each of the resources."""
-    found = dict.fromkeys(names, 0)
-    if names:
-        with connection.cursor() as cursor:
-            cursor.execute(_BY_RESOURCE, [list(names)])
-            found |= dict(cursor.fetchall())
     return found
 
 
