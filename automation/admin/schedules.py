@@ -153,4 +153,5 @@ class ScheduleOccurrenceAdmin(StateAdmin):
     texts = ("reason",)
     list_display = ["due_at", "schedule", "outcome", "actor", "run_id", "decided_at"]
     list_select_related = ["schedule__site"]
+    ordering = ["-id"]  # the latest decided; by their time there is no index
     list_filter = ["outcome"]

@@ -11,6 +11,7 @@ from django.db import connection
 from automation.gate import file_sharing, standstills
 from automation.models.tables import RUN, SLICE, SLICE_TOTALS, STAGE, STANDSTILL, TICKET
 from pause_manager import times
+from pause_manager.database.recent import Recent
 from pause_manager.workloads import Finding
 
 LATEST = 200
@@ -96,7 +97,7 @@ def _failing_loops() -> Iterator[Finding]:
 
 
 def _failing_items() -> Iterator[Finding]:
-    ((processed, failed, stages),) = _rows(_ITEMS)
+    ((processed, failed, stages),) = _items_lately()
     ended = processed + failed
     if not ended:
         return
@@ -152,6 +153,9 @@ def _ended() -> Iterator[Finding]:
 def _all_completed(total: int) -> str:
     return "The last run completed." if total == 1 else f"All of the last {total:,} runs completed."
 
+
+_items_lately = Recent(lambda: _rows(_ITEMS), lambda rows: int(rows[0][2]), large=4_000)
+"""Of running stages; where they are many, of some seconds ago."""
 
 _STANDSTILLS = f"""
     SELECT code, count(*), min(since) FROM {STANDSTILL}

@@ -14,10 +14,10 @@ Answer = TypeVar("Answer")
 
 
 class Recent(Generic[Answer]):
-    """A read whose answer is kept for :data:`SECONDS` in this process if it is of :data:`LARGE` rows or more."""
+    """A read whose answer is kept for :data:`SECONDS` in this process if it is of ``large`` rows or more."""
 
-    def __init__(self, read: Callable[[], Answer], rows: Callable[[Answer], int]) -> None:
-        self._read, self._rows = read, rows
+    def __init__(self, read: Callable[[], Answer], rows: Callable[[Answer], int], large: int = LARGE) -> None:
+        self._read, self._rows, self._large = read, rows, large
         self._kept: tuple[float, Answer] | None = None
 
     def __call__(self) -> Answer:
@@ -26,5 +26,5 @@ class Recent(Generic[Answer]):
         if kept is not None and now < kept[0]:
             return kept[1]
         found = self._read()
-        self._kept = (now + SECONDS, found) if self._rows(found) >= LARGE else None
+        self._kept = (now + SECONDS, found) if self._rows(found) >= self._large else None
         return found

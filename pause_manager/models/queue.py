@@ -213,6 +213,10 @@ class PauseQueueEntry(models.Model):
             ),
             models.Index(fields=["problem"], condition=~Q(problem=""), name="entry_with_problem"),
             models.Index(fields=["expires_at"], condition=Q(finished_at__isnull=True), name="entry_expires"),
+            # Few use a resource: those of whom it is asked how many wait for it.
+            models.Index(
+                fields=["id"], condition=Q(finished_at__isnull=True) & ~Q(uses=[]), name="entry_using_resources"
+            ),
             models.Index(fields=["outcome", "-id"], condition=Q(finished_at__isnull=False), name="entry_by_outcome"),
         ]
 

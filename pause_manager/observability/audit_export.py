@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import orjson
-from django.db.models import Q, QuerySet
+from django.db.models import F, Q, QuerySet, Value
 from django.http import StreamingHttpResponse
 from django.utils import timezone
 
@@ -38,7 +39,7 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 def chunks(events: QuerySet[ControlEvent]) -> Iterator[list[ControlEvent]]:
     """The events, newest first. Each chunk is a statement of its own: no transaction stays open meanwhile."""
-    rows = events.order_by("-at", "-id")
+    rows = events if events.query.order_by else events.order_by("-at", "-id")
     found = list(rows[:CHUNK])
     while found:
         yield found
@@ -85,8 +86,11 @@ def encoded(events: QuerySet[ControlEvent], format: str, told: Telling = list) -
 
 
 def narrowed(events: ControlEventQuerySet, query: Mapping[str, Any]) -> ControlEventQuerySet:
-    """``events`` by any of :data:`EQUAL`, and ``since`` and ``until``."""
-    events = events.filter(**{name: query[name] for name in EQUAL if name in query})
+    """``events`` by any of :data:`EQUAL`, and ``since`` and ``until``; newest first."""
+    # The few of one thing are sorted. In the order of an index, the planner may walk all events for them.
+    of_one = any(name in query for name in ("scope", "request_id"))
+    at = (F("at") + Value(timedelta(0))).desc() if of_one else F("at").desc()
+    events = events.order_by(at, "-id").filter(**{name: query[name] for name in EQUAL if name in query})
     if "since" in query:
         events = events.filter(at__gte=query["since"])
     return events.filter(at__lt=query["until"]) if "until" in query else events

@@ -39,10 +39,15 @@ def of(runs: RunQuerySet) -> Count:
 def by_status(wanted: Wanted, audience: Audience) -> dict[str, Count]:
     """The count of every status, by the other filters."""
     runs = audience.runs()
-    return {
-        status: of(filters.narrowed(runs, wanted, audience, status=status)) if wanted.allows(status) else Count(0)
-        for status in filters.FILTERS
-    }
+    found: dict[str, Count] = {}
+    for status in filters.FILTERS:
+        if not wanted.allows(status):
+            found[status] = Count(0)
+        elif status == "active" and (wanted.lane or wanted.cause):
+            found[status] = found[""]  # which has only such
+        else:
+            found[status] = of(filters.narrowed(runs, wanted, audience, status=status))
+    return found
 
 
 def _estimated(rows: RunQuerySet) -> int:

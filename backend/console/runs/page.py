@@ -63,7 +63,8 @@ def _found(
     runs = filters.narrowed(audience.runs(), wanted, audience)
     if place is not None:
         moment, pk = place
-        runs = runs.filter(Q(created_at__lt=moment) | Q(created_at=moment, pk__lt=pk))
+        # The first condition is what the index goes by.
+        runs = runs.filter(created_at__lte=moment).filter(Q(created_at__lt=moment) | Q(pk__lt=pk))
     if not wanted.text:
         return _first(runs)
     merged = {

@@ -52,8 +52,9 @@ class Filters:
         found = audit_export.narrowed(events, self.wanted)
         if not self.text or "\x00" in self.text:
             return found
-        newest = found.order_by("-at", "-id").values("pk")[:SEARCHED]
-        return found.filter(pk__in=newest).filter(Q(reason__icontains=self.text) | Q(scope__icontains=self.text))
+        last = found.values_list("at", flat=True)[SEARCHED - 1 : SEARCHED].first()
+        searched = found if last is None else found.filter(at__gte=last)
+        return searched.filter(Q(reason__icontains=self.text) | Q(scope__icontains=self.text))
 
     @property
     def query(self) -> str:

@@ -40,7 +40,7 @@ def context(viewer: Viewer, query: Query) -> Context:
         at, pk = place
         # The first condition is what the index goes by.
         rows = rows.filter(at__lte=at).filter(Q(at__lt=at) | Q(pk__lt=pk))
-    found = list(rows.order_by("-at", "-id")[: PAGE_SIZE + 1])
+    found = list(rows[: PAGE_SIZE + 1])
     shown = workloads.events_for(user, found[:PAGE_SIZE])
     last = shown[-1] if len(found) > PAGE_SIZE else None
     return {

@@ -69,6 +69,8 @@ class Usage(models.Model):
             models.Index(fields=["run_id"], name="credits_usage_of_run"),
             models.Index(fields=["site_id", "month", "function"], include=["charged"], name="credits_of_site"),
             models.Index(fields=["account_id", "month"], name="credits_usage_by_month"),
+            # The first runs of an account, without adding up all of them.
+            models.Index(fields=["account_id", "run_id"], name="credits_usage_by_run"),
         ]
 
     def __str__(self) -> str:

@@ -48,11 +48,11 @@ def of_run(run_id: UUID) -> RunUsage | None:
     return RunUsage(sum(one.charged for one in stages), row.reserved, row.limit, stages)
 
 
-def summed(rows: QuerySet[Usage], *by: str) -> Iterable[dict[str, Any]]:
-    """``items``, ``charged`` and ``cost`` of ``rows``, by the fields ``by``, in their order."""
+def summed(rows: QuerySet[Usage], *by: str, at_most: int | None = None) -> Iterable[dict[str, Any]]:
+    """``items``, ``charged`` and ``cost`` of ``rows``, by the fields ``by``, in their order; of the first groups."""
     # Not the names of the fields: their sums would be aggregates of aggregates.
     sums = rows.order_by(*by).values(*by).annotate(n=Sum("items"), paid=Sum("charged"), spent=Sum("cost"))
-    for one in sums:
+    for one in sums[:at_most]:
         kept = {name: one[name] for name in by}
         yield {**kept, "items": one["n"], "charged": one["paid"], "cost": one["spent"]}
 
@@ -70,7 +70,7 @@ MOST_ROWS = 1_000
 def history(rows: QuerySet[Usage], by: str) -> list[dict[str, Any]]:
     """Sums by ``month`` (newest first), ``site``, ``stage`` or ``run``: ``[{name, items, credits}]``."""
     field = {"month": "month", "site": "site_id", "stage": "stage", "run": "run_id"}[by]
-    found = list(summed(rows, field))
+    found = list(summed(rows, field, at_most=MOST_ROWS))
     if by == "month":
         found.reverse()
     names: dict[Any, Any] = {}
@@ -78,7 +78,7 @@ def history(rows: QuerySet[Usage], by: str) -> list[dict[str, Any]]:
         names = dict(Site.objects.filter(pk__in=[one[field] for one in found]).values_list("pk", "slug"))
     return [
         {"name": str(names.get(one[field], one[field])), "items": one["items"], "credits": one["charged"]}
-        for one in found[:MOST_ROWS]
+        for one in found
     ]
 
 
