@@ -63,17 +63,18 @@ def counts(lane: Lane) -> Counts:
 
 
 def of(lane: Lane, *, at_most: int = MOST_TOLD) -> LaneQueue:
-    """The lane with at most ``at_most`` runs of each kind. What keeps each is asked of the gate, run by run."""
+    """The lane with at most ``at_most`` runs of each kind. What keeps each is asked of the gate."""
     unfinished = AutomationRun.objects.unfinished().filter(lane=lane.name)
     seated = unfinished.filter(lane_seat_at__isnull=False).order_by("lane_seat_at", "pk")
     line = lane_order.waiting_in(lane.name)
     paused = unfinished.filter(paused_at__isnull=False).order_by("paused_at", "pk")
+    placed = _placed(lane.name, at_most)
+    reasons = gate.explain_each(run for _, run in placed)
     return LaneQueue(
         lane=lane,
         active=list(seated.select_related("site")[:at_most]),
         waiting=[
-            Waiting(run, position, [reason for reason in gate.explain(run) if reason.keeps])
-            for position, run in _placed(lane.name, at_most)
+            Waiting(run, position, [reason for reason in reasons[run.pk] if reason.keeps]) for position, run in placed
         ],
         waiting_count=line.filter(paused_at__isnull=True).count(),
         paused=list(paused.select_related("site")[:at_most]),
