@@ -95,6 +95,7 @@ def _explain(run: AutomationRun, reads: Reads) -> list[Reason]:
     reasons += _of_code(run, reads)
     reasons += _of_files(run, reads)
     if run.lifecycle == Lifecycle.RUNNING:
+        reasons += _of_overrides(reads)
         reasons += _of_resources(run)
         reasons += [_of_wait(wait) for wait in idle_reasons.of(run, is_kept=not may_proceed(reasons))]
         reasons += [_of_yield(node, why) for node, why in _yielding(run)]
@@ -192,6 +193,15 @@ def _of_code(run: AutomationRun, reads: Reads) -> list[Reason]:
     return [Reason(standstills.CODE_MISSING, sentence, since, SYSTEM.name, lifted) for sentence in sentences]
 
 
+def _of_overrides(reads: Reads) -> list[Reason]:
+    """Nothing, unless claims cannot read how many loops there may be."""
+    try:
+        reads.overrides()
+    except Exception as error:
+        return [_unreadable("overrides", error)]
+    return []
+
+
 def _of_resources(run: AutomationRun) -> list[Reason]:
     """What resources have no place for, or too many starts of: the rule by which a claim counts."""
     try:
@@ -256,6 +266,7 @@ def _unreadable(layer: str, error: Exception) -> Reason:
         "code": "Its current stages",
         "dependency": "The runs that it depends on",
     }
-    what = {**known, "files": "The place of its files", "resources": "The limits of its resources"}[layer]
+    known |= {"files": "The place of its files", "resources": "The limits of its resources"}
+    what = {**known, "overrides": "The limits of its loops"}[layer]
     sentence = f"{what} cannot be read ({type(error).__name__})."
     return Reason(UNREADABLE, sentence, None, SYSTEM.name, _READABLE)

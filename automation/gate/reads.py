@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 from uuid import UUID
 
-from automation.gate import dependencies, file_sharing, lane_order
+from automation.gate import dependencies, file_sharing, installed_code, lane_order, loop_limit
 from automation.gate.dependencies import Awaited
 from automation.gate.file_sharing import Told
 from automation.gate.lane_order import Ahead
@@ -43,11 +43,15 @@ class Reads:
 
     def stages(self, run: AutomationRun) -> list[StageRun]:
         """The stages that ``run`` is at, or begins with."""
-        return self._once("code", self._read_stages).get(run.pk, [])
+        return self._once("code", self._read_code).get(run.pk, [])
 
     def places_of_files(self) -> list[Told]:
         """Where live workers keep files."""
         return self._once("files", file_sharing.told)
+
+    def overrides(self) -> None:
+        """Nothing, if claims can read the limits of loops."""
+        self._once("overrides", loop_limit.check)
 
     def _once(self, layer: str, read: Callable[[], T]) -> T:
         if layer not in self._found:
@@ -60,6 +64,10 @@ class Reads:
         if isinstance(found, Exception):
             raise found
         return found  # type: ignore[return-value]
+
+    def _read_code(self) -> dict[UUID, list[StageRun]]:
+        installed_code.keys()  # as a claim asks: code that cannot be told forbids all
+        return self._read_stages()
 
     def _read_stages(self) -> dict[UUID, list[StageRun]]:
         found: dict[UUID, list[StageRun]] = {}

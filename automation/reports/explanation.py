@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 
 from django.db.models import Q
 
@@ -16,6 +17,7 @@ from pause_manager import manager, times
 from pause_manager.actor import SYSTEM
 from pause_manager.holds import wording
 from pause_manager.models import Hold, PauseQueueEntry
+from pause_manager.observability import gate_health
 from pause_manager.pause_queue import explanation as of_entry
 from pause_manager.reasons import Explanation, Reason, ReasonCode
 
@@ -24,18 +26,29 @@ CLOSED = ReasonCode.CLOSED
 
 
 def of_run(run: AutomationRun) -> Explanation:
-    """The reasons of the gate, and the position: in its lane, else before a resource, else in the pause queue."""
+    """The reasons of the gate, and the position: in its lane, else before a resource, else in the pause queue.
+
+    A place that cannot be read is not told; the reasons say what cannot be read.
+    """
     reasons = tuple(gate.explain(run))
+    try:
+        with gate_health.guarded_read("telemetry"):
+            return Explanation(reasons, *_place(run, reasons))
+    except Exception:
+        return Explanation(reasons)
+
+
+def _place(run: AutomationRun, reasons: tuple[Reason, ...]) -> tuple[int | None, datetime | None]:
     place = gate.place_in_line(run)
     if place.position is not None:
-        return Explanation(reasons, place.position, place.expected_start)
+        return place.position, place.expected_start
     awaited = _resources(reasons)
     before = resource_line.place_of(run.pk, awaited) if awaited else None
     if before is not None:
         others = any(reason.keeps and _resource_of(reason) is None for reason in reasons)
-        return Explanation(reasons, before.position, None if others else before.expected_start)
+        return before.position, None if others else before.expected_start
     entry = PauseQueueEntry.objects.waiting().light().filter(ref=run.scope).first()
-    return Explanation(reasons, of_entry.position(entry) if entry is not None else None)
+    return of_entry.position(entry) if entry is not None else None, None
 
 
 def _resources(reasons: Iterable[Reason]) -> set[str]:
