@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from uuid import UUID
 
 from automation.gate import (
+    delays,
     dependencies,
     file_sharing,
     installed_code,
@@ -26,7 +27,7 @@ def may_start(run: AutomationRun) -> bool:
 
 
 def blocked(runs: Iterable[AutomationRun]) -> set[UUID]:
-    """The ids of those unfinished ``runs`` that something keeps, see ``explain``; in eight queries for all at most."""
+    """The ids of those unfinished ``runs`` that something keeps, see ``explain``; in nine queries for all at most."""
     unfinished = [run for run in runs if run.lifecycle not in TERMINAL]
     if not unfinished:
         return set()
@@ -57,6 +58,8 @@ def blocked(runs: Iterable[AutomationRun]) -> set[UUID]:
             apart = {run.pk for run in unfinished if file_sharing.problem(run, live) is not None}
         with gate_health.guarded_read("resources"):
             waiting |= resource_limits.waiting_among(every_id)
+        with gate_health.guarded_read("delays"):
+            waiting |= delays.waiting_among(every_id)
         with gate_health.guarded_read("holds"):
             held = set(Hold.objects.covering(every).values_list("scope", flat=True))
     except Exception:

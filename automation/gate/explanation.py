@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from automation.gate import (
+    delays,
     dependencies,
     file_sharing,
     idle_reasons,
@@ -44,6 +45,7 @@ ORDER = (
     ReasonCode.CAPACITY,
     ReasonCode.CODE_MISSING,
     ReasonCode.FILES_NOT_SHARED,
+    ReasonCode.DELAY,
 )
 """The order in which reasons are told; the first is the one a list shows."""
 COPYING = ReasonCode.COPYING
@@ -84,6 +86,7 @@ def explain(run: AutomationRun) -> list[Reason]:
     reasons += _of_files(run)
     if run.lifecycle == Lifecycle.RUNNING:
         reasons += _of_resources(run)
+        reasons += _of_delays(run)
         reasons += [_of_wait(wait) for wait in idle_reasons.of(run, is_kept=not may_proceed(reasons))]
         reasons += [_of_yield(node, why) for node, why in _yielding(run)]
         reasons += [_of_trouble(trouble) for trouble in problems.of(run)]
@@ -197,6 +200,26 @@ def _of_resources(run: AutomationRun) -> list[Reason]:
     return [Reason(code, one.sentence, one.since, SYSTEM.name, one.lifted_by, keeps=one.keeps) for one in waits]
 
 
+def _of_delays(run: AutomationRun) -> list[Reason]:
+    """What begins later, between batches and between stages."""
+    try:
+        with gate_health.guarded_read("delays"):
+            found = delays.of(run)
+    except Exception as error:
+        return [_unreadable("delays", error)]
+    return [
+        Reason(
+            delays.CODE,
+            one.sentence,
+            one.since,
+            SYSTEM.name,
+            "its time comes, by itself",
+            figures={"stage": one.stage, "starts_at": one.starts_at.isoformat()},
+        )
+        for one in found
+    ]
+
+
 def _of_files(run: AutomationRun) -> list[Reason]:
     """Whether those who may work on it have its files."""
     try:
@@ -246,6 +269,7 @@ def _unreadable(layer: str, error: Exception) -> Reason:
         "node": "The holds on nodes",
         "code": "Its current stages",
         "dependency": "The runs that it depends on",
+        "delays": "The delays between its batches and stages",
     }
     what = {**known, "files": "The place of its files", "resources": "The limits of its resources"}[layer]
     sentence = f"{what} cannot be read ({type(error).__name__})."

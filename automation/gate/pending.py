@@ -11,7 +11,7 @@ from typing import Any
 
 from django.db.models.expressions import RawSQL
 
-from automation.gate import dependencies, file_sharing, installed_code, lane_order, resource_limits
+from automation.gate import delays, dependencies, file_sharing, installed_code, lane_order, resource_limits
 from automation.gate.predicate import ALL_NODES_HELD, USES_HELD, node_seconds
 from automation.models.tables import RUN, SLICE, STAGE
 from automation.pipeline.definition import QUEUE
@@ -43,7 +43,7 @@ IS_KEPT = f"""
                         SELECT 1 FROM {_HOLD} AS hold
                          WHERE hold.released_at IS NULL AND hold.scope = 'queue:' || {QUEUE})
                     OR (run.lifecycle = 'running' AND stage.lifecycle = 'running'
-                        AND NOT {resource_limits.HAVE_PLACES})))
+                        AND (NOT {resource_limits.HAVE_PLACES} OR {delays.WAITS}))))
         OR {file_sharing.APART}
         OR (run.start_requested_at IS NULL AND {lane_order.MUST_WAIT})
     ))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from django.db.models import Q
 
 from automation import gate
@@ -9,6 +11,7 @@ from automation.gate import lane_order
 from automation.models import AutomationRun, Site
 from automation.pipeline import Pipeline, definition
 from automation.pipeline.definition import Definition
+from automation.reports import item_limits
 from pause_manager import manager, times
 from pause_manager.actor import SYSTEM
 from pause_manager.holds import wording
@@ -21,13 +24,21 @@ CLOSED = ReasonCode.CLOSED
 
 
 def of_run(run: AutomationRun) -> Explanation:
-    """The reasons of the gate, and the position: in its lane, else in the pause queue."""
-    reasons = tuple(gate.explain(run))
+    """The reasons of the gate, what its limits leave out, and the position: in its lane, else in the pause queue."""
+    reasons = (*gate.explain(run), *item_limits.of(run))
     place = gate.place_in_line(run)
     if place.position is not None:
         return Explanation(reasons, place.position, place.expected_start)
     entry = PauseQueueEntry.objects.waiting().light().filter(ref=run.scope).first()
-    return Explanation(reasons, of_entry.position(entry) if entry is not None else None)
+    return Explanation(reasons, of_entry.position(entry) if entry is not None else None, _end_of_delay(reasons))
+
+
+def _end_of_delay(reasons: tuple[Reason, ...]) -> datetime | None:
+    """When the first stage that waits begins, if nothing but delays keeps the run."""
+    keeping = [reason for reason in reasons if reason.keeps]
+    if any(reason.code != ReasonCode.DELAY for reason in keeping):
+        return None
+    return min((datetime.fromisoformat(reason.figures["starts_at"]) for reason in keeping), default=None)
 
 
 def of_new_run(pipeline: type[Pipeline], site: Site) -> Explanation:

@@ -11,6 +11,7 @@
 | ``dependency`` | the runs that a run waits for by declaration | closed |
 | ``lane`` | who is before a run in its lane, and who of them is parked | open: it does not wait for them |
 | ``resources`` | the limits of the resources that a stage or task uses, and who has them | closed |
+| ``delays`` | when the next batch or stage of a run is due | closed |
 | ``gate`` | all of them in the one statement that claims and dispatch ask | closed: no lease, no message |
 | ``progress`` | the doorbell that tells pages of progress | open: work continues |
 | ``telemetry`` | counts, times and what is only noted | open |
