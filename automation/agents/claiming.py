@@ -9,7 +9,7 @@ from django.db import connection, transaction
 
 from automation import gate, leases
 from automation.agents import permits
-from automation.agents.jobs import Job
+from automation.agents.jobs import LARGEST_PAGE, Job
 from automation.dispatch import admission
 from automation.errors import NoRoom
 from automation.gate import delays, installed_code
@@ -83,7 +83,9 @@ def find(agent: Agent, *, claim_id: str, stages: Sequence[str], view: NodeView |
             continue
         may_begin, stop = permits.draw(stage_run, work, 1)
         if may_begin:
-            return Job(agent, stage_run, work), ""
+            starts, stop = permits.take_start(definition.of(stage_run), LARGEST_PAGE)
+            if starts:
+                return Job(agent, stage_run, work, starts=starts), ""
         leases.release(work)
         why = why or (stop.sentence if stop is not None else "")
     return None, why
@@ -98,7 +100,7 @@ def _claimed_before(agent: Agent, owner: str) -> Job | None:
         work = held_by(agent, row.pk, row.lease_token)
         if work is None:
             return None
-        job = Job(agent, row.stage_run, work)
+        job = Job(agent, row.stage_run, work, starts=1)  # it was taken for the answer that was lost
         job.keep()
         return job
 

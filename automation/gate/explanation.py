@@ -197,7 +197,10 @@ def _of_resources(run: AutomationRun) -> list[Reason]:
     except Exception as error:
         return [_unreadable("resources", error)]
     code = resource_limits.LIMITED
-    return [Reason(code, one.sentence, one.since, SYSTEM.name, one.lifted_by, keeps=one.keeps) for one in waits]
+    return [
+        Reason(code, one.sentence, one.since, SYSTEM.name, one.lifted_by, keeps=one.keeps, figures=one.figures)
+        for one in waits
+    ]
 
 
 def _of_delays(run: AutomationRun) -> list[Reason]:

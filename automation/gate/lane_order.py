@@ -39,7 +39,8 @@ def waits(run: str) -> str:
     )
 
 
-def _passed_over(run: str, lane: str) -> str:
+def passed_over(run: str, lane: str) -> str:
+    """SQL: those behind it do not wait for it."""
     return (
         f"({dependencies.unmet(run)} OR ({run}.paused_at IS NOT NULL "
         f"AND EXISTS (SELECT FROM {LANE} WHERE name = {lane} AND policy = 'skip_parked')))"
@@ -63,7 +64,7 @@ def _before(run: str) -> str:
     return f"""
         SELECT other.id, NULL::timestamptz FROM {RUN} AS other
          WHERE other.lane = {run}.lane AND other.id <> {run}.id AND {waits("other")} AND {order("other")} < {order(run)}
-           AND NOT {_passed_over("other", f"{run}.lane")}
+           AND NOT {passed_over("other", f"{run}.lane")}
          ORDER BY other.priority, other.lane_order, other.created_at, other.id LIMIT {width(f"{run}.lane")}
     """
 
@@ -83,7 +84,7 @@ MUST_WAIT = must_wait("run")
 def _first_of(lane: str) -> str:
     return f"""
         SELECT run.id, run.lifecycle FROM {RUN} AS run
-         WHERE run.lane = {lane} AND {waits("run")} AND NOT {_passed_over("run", lane)}
+         WHERE run.lane = {lane} AND {waits("run")} AND NOT {passed_over("run", lane)}
          ORDER BY run.priority, run.lane_order, run.created_at, run.id
          LIMIT greatest(0, {width(lane)} - (
                SELECT count(*) FROM {RUN} AS seated WHERE seated.lane = {lane} AND seated.lane_seat_at IS NOT NULL))
@@ -209,7 +210,7 @@ _AHEAD_OF_NEW = f"""
       FROM {RUN} AS other
      WHERE other.lane = %(lane)s AND (other.lane_seat_at IS NOT NULL OR (
            {waits("other")} AND other.priority <= {AutomationRun._meta.get_field("priority").default}
-           AND NOT {_passed_over("other", "%(lane)s")}))
+           AND NOT {passed_over("other", "%(lane)s")}))
      ORDER BY other.lane_seat_at NULLS LAST, other.priority, other.lane_order, other.created_at, other.id
      LIMIT {width("%(lane)s")}
 """

@@ -34,7 +34,7 @@ from automation.worker.asking import ASKS, Exhausted
 from automation.worker.attempts import GivenUp, again
 from automation.worker.item_timeouts import item_timeout
 from automation.worker.pace import Pace
-from automation.worker.permitted_items import PermittedItems
+from automation.worker.permitted_items import DrawSize, PermittedItems
 from pause_manager.holds.stops import Stop
 from pause_manager.slots import slot_table
 from pause_manager.slots.slot_table import ATTEMPT, BEGUN, LIMIT, NUMBER, Slot
@@ -102,6 +102,7 @@ class ItemLoop:
         self.worker = ""
         """Who works here, for the record of a question."""
         self._draw = allowances.of(stage_run)
+        self._draw_size = DrawSize()
         self._check_should_stop = slot.check
         """(whether to stop before the next item, why). From memory; the worker's supervisor keeps it true."""
 
@@ -289,7 +290,7 @@ class ItemLoop:
     def _permitted(self, work: LeasedSlice, reading: UnitReader) -> Iterable[tuple[str, Any]]:
         if self._draw is None:
             return reading.pairs
-        return PermittedItems(self._draw, work, reading.pairs, self._check_should_stop)
+        return PermittedItems(self._draw, self._draw_size, work, reading.pairs, self._check_should_stop)
 
     def _halt(self, work: LeasedSlice, done: Progress, started: float, why: Stop | None) -> Halt:
         self._committer.commit(work, timed(done, started), release=True)

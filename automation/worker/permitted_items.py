@@ -10,12 +10,31 @@ from automation.items.leased_slice import LeasedSlice
 from automation.leases.allowances import Draw
 from pause_manager.holds.stops import Stop
 
-MOST_AT_ONCE = 512
+MOST_AT_ONCE = 16_384
 DRAW_SECONDS = 1.0
-"""Where what was drawn lasts less long, twice as much is drawn next."""
+"""What is drawn lasts about so long: a draw takes as long as 50 items of 100 µs."""
+MOST_GROWTH = 16
+"""From one draw to the next: a few short items tell little about those after them."""
 WAIT_SECONDS = 5.0
 """A loop that is told to ask again does so for this long, then gives its slice back."""
 PAUSE_SECONDS = 0.2
+
+
+class DrawSize:
+    """How many passes a loop draws next: about as many as last for :data:`DRAW_SECONDS`, over all its slices."""
+
+    def __init__(self) -> None:
+        self._passes = 1
+        self._drawn_at: float | None = None
+
+    def next(self) -> int:
+        """Of the draw that is made now."""
+        now = time.monotonic()
+        if self._drawn_at is not None:
+            growth = DRAW_SECONDS / max(now - self._drawn_at, DRAW_SECONDS / MOST_GROWTH)
+            self._passes = min(max(1, int(growth * self._passes)), MOST_AT_ONCE)
+        self._drawn_at = now
+        return self._passes
 
 
 class PermittedItems:
@@ -24,11 +43,13 @@ class PermittedItems:
     def __init__(
         self,
         draw: Draw,
+        size: DrawSize,
         work: LeasedSlice,
         pairs: Iterator[tuple[str, Any]],
         check_should_stop: Callable[[], tuple[bool, Stop | None]],
     ) -> None:
         self._draw = draw
+        self._size = size
         self._work = work
         self._check_should_stop = check_should_stop
         self._pairs = pairs
@@ -36,12 +57,10 @@ class PermittedItems:
         self.stop: Stop | None = None
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
-        left, wanted, drawn_at = 0, 1, -DRAW_SECONDS
+        left = 0
         for pair in self._pairs:
             if not left:
-                now = time.monotonic()
-                wanted = min(2 * wanted, MOST_AT_ONCE) if now - drawn_at < DRAW_SECONDS else max(1, wanted // 2)
-                left, drawn_at = self._drawn(wanted), now
+                left = self._drawn(min(self._size.next(), max(1, self._work.left)))
                 if not left:
                     self.is_cut = True
                     return

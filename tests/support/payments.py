@@ -8,17 +8,15 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from django.test import Client
-
-from automation.contrib.credits.payments import signatures
+from stripe import WebhookSignature
 
 STRIPE, DUMMY = "whsec_of_the_tests_only", "dummy_secret_of_the_tests"
 WEBHOOKS = "/webhooks/payments/"
 
 
 def signed(body: bytes, secret: str = STRIPE, *, age: float = 0.0) -> str:
-    """The header of a body that was signed ``age`` seconds ago."""
-    at = str(int(time.time() - age))
-    return f"t={at},v1={signatures.sign(at, body, secret)}"
+    """The header of a body that was signed ``age`` seconds ago, as Stripe's own package makes it."""
+    return str(WebhookSignature.generate_signature_header(body.decode(), secret, int(time.time() - age)))
 
 
 def event(kind: str, thing: dict[str, Any], event_id: str = "") -> bytes:
