@@ -26,7 +26,7 @@ CLOSED = ReasonCode.CLOSED
 
 
 def of_run(run: AutomationRun) -> Explanation:
-    """The reasons of the gate and what limits leave out, and the position: in its lane, before a resource, or parked."""
+    """The reasons of the gate and what limits leave out; the position in its lane, before a resource, or parked."""
     reasons = (*gate.explain(run), *item_limits.of(run))
     place = gate.place_in_line(run)
     if place.position is not None:
