@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from uuid import UUID
 
 from automation.gate import (
+    delays,
     dependencies,
     file_sharing,
     installed_code,
@@ -76,7 +77,7 @@ def blocked(runs: Iterable[AutomationRun]) -> set[UUID]:
 
 
 def _kept_at_work(runs: Iterable[AutomationRun]) -> set[UUID]:
-    """Those that have started and that a resource keeps; all of these if claims cannot read their limits."""
+    """Those that have started and that a resource or a delay keeps; all of these if claims cannot read that."""
     started = [run.pk for run in runs if run.lifecycle == Lifecycle.RUNNING]
     if not started:
         return set()
@@ -84,6 +85,8 @@ def _kept_at_work(runs: Iterable[AutomationRun]) -> set[UUID]:
         with gate_health.guarded_read("overrides"):
             loop_limit.check()
         with gate_health.guarded_read("resources"):
-            return resource_limits.waiting_among(started)
+            kept = resource_limits.waiting_among(started)
+        with gate_health.guarded_read("delays"):
+            return kept | delays.waiting_among(started)
     except Exception:
         return set(started)

@@ -9,6 +9,7 @@ from datetime import datetime
 from uuid import UUID
 
 from automation.gate import (
+    delays,
     dependencies,
     file_sharing,
     idle_reasons,
@@ -45,6 +46,7 @@ ORDER = (
     ReasonCode.CAPACITY,
     ReasonCode.CODE_MISSING,
     ReasonCode.FILES_NOT_SHARED,
+    ReasonCode.DELAY,
 )
 """The order in which reasons are told; the first is the one a list shows."""
 COPYING = ReasonCode.COPYING
@@ -97,6 +99,7 @@ def _explain(run: AutomationRun, reads: Reads) -> list[Reason]:
     if run.lifecycle == Lifecycle.RUNNING:
         reasons += _of_overrides(reads)
         reasons += _of_resources(run)
+        reasons += _of_delays(run)
         reasons += [_of_wait(wait) for wait in idle_reasons.of(run, is_kept=not may_proceed(reasons))]
         reasons += [_of_yield(node, why) for node, why in _yielding(run)]
         reasons += [_of_trouble(trouble) for trouble in problems.of(run)]
@@ -216,6 +219,26 @@ def _of_resources(run: AutomationRun) -> list[Reason]:
     ]
 
 
+def _of_delays(run: AutomationRun) -> list[Reason]:
+    """What begins later, between batches and between stages."""
+    try:
+        with gate_health.guarded_read("delays"):
+            found = delays.of(run)
+    except Exception as error:
+        return [_unreadable("delays", error)]
+    return [
+        Reason(
+            delays.CODE,
+            one.sentence,
+            one.since,
+            SYSTEM.name,
+            "its time comes, by itself",
+            figures={"stage": one.stage, "starts_at": one.starts_at.isoformat()},
+        )
+        for one in found
+    ]
+
+
 def _of_files(run: AutomationRun, reads: Reads) -> list[Reason]:
     """Whether those who may work on it have its files."""
     try:
@@ -265,6 +288,7 @@ def _unreadable(layer: str, error: Exception) -> Reason:
         "node": "The holds on nodes",
         "code": "Its current stages",
         "dependency": "The runs that it depends on",
+        "delays": "The delays between its batches and stages",
     }
     known |= {"files": "The place of its files", "resources": "The limits of its resources"}
     what = {**known, "overrides": "The limits of its loops"}[layer]

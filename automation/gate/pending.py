@@ -14,7 +14,7 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models.expressions import RawSQL
 
-from automation.gate import dependencies, file_sharing, installed_code, lane_order, resource_limits
+from automation.gate import delays, dependencies, file_sharing, installed_code, lane_order, resource_limits
 from automation.gate.predicate import ALL_NODES_HELD, USES_HELD, node_seconds
 from automation.models.tables import RUN, SLICE, STAGE
 from automation.pipeline.definition import QUEUE
@@ -48,7 +48,7 @@ IS_KEPT = f"""
                         SELECT 1 FROM {_HOLD} AS hold
                          WHERE hold.released_at IS NULL AND hold.scope = 'queue:' || {QUEUE})
                     OR (run.lifecycle = 'running' AND stage.lifecycle = 'running'
-                        AND NOT {resource_limits.HAVE_PLACES})))
+                        AND (NOT {resource_limits.HAVE_PLACES} OR {delays.WAITS}))))
         OR {file_sharing.APART}
         OR (run.start_requested_at IS NULL AND {lane_order.MUST_WAIT})
     ))
@@ -163,12 +163,16 @@ _LAYERS = {
     Layer.RESOURCES: f"""
         ({_HAS_STARTED} AND {_at_a_stage(f"stage.lifecycle = 'running' AND NOT {resource_limits.HAVE_PLACES}")})
     """,
+    Layer.DELAYS: f"""
+        ({_HAS_STARTED} AND {_at_a_stage(f"stage.lifecycle = 'running' AND {delays.WAITS}")})
+    """,
     Layer.OVERRIDES: f"EXISTS (SELECT FROM {Override._meta.db_table} WHERE false)",
 }
 """``IS_KEPT`` in parts."""
 _CLOSED = {
     Layer.DEPENDENCY: "run.started_at IS NULL",
     Layer.RESOURCES: _HAS_STARTED,
+    Layer.DELAYS: _HAS_STARTED,
     Layer.OVERRIDES: _HAS_STARTED,
 }
 """Whom a layer keeps that cannot be read, where that is not everybody."""

@@ -13,6 +13,7 @@ from automation.gate.place_in_line import position_of_new
 from automation.models import AutomationRun, Site
 from automation.pipeline import Pipeline, definition
 from automation.pipeline.definition import Definition
+from automation.reports import item_limits
 from pause_manager import manager, times
 from pause_manager.actor import SYSTEM
 from pause_manager.holds import wording
@@ -26,11 +27,11 @@ CLOSED = ReasonCode.CLOSED
 
 
 def of_run(run: AutomationRun) -> Explanation:
-    """The reasons of the gate, and the position: in its lane, else before a resource, else in the pause queue.
+    """The reasons of the gate and what limits leave out; the position in its lane, before a resource, or parked.
 
     A place that cannot be read is not told; the reasons say what cannot be read.
     """
-    reasons = tuple(gate.explain(run))
+    reasons = (*gate.explain(run), *item_limits.of(run))
     try:
         with gate_health.guarded_read("telemetry"):
             return Explanation(reasons, *_place(run, reasons))
@@ -48,7 +49,15 @@ def _place(run: AutomationRun, reasons: tuple[Reason, ...]) -> tuple[int | None,
         others = any(reason.keeps and _resource_of(reason) is None for reason in reasons)
         return before.position, None if others else before.expected_start
     entry = PauseQueueEntry.objects.waiting().light().filter(ref=run.scope).first()
-    return of_entry.position(entry) if entry is not None else None, None
+    return of_entry.position(entry) if entry is not None else None, _end_of_delay(reasons)
+
+
+def _end_of_delay(reasons: tuple[Reason, ...]) -> datetime | None:
+    """When the first stage that waits begins, if nothing but delays keeps the run."""
+    keeping = [reason for reason in reasons if reason.keeps]
+    if any(reason.code != ReasonCode.DELAY for reason in keeping):
+        return None
+    return min((datetime.fromisoformat(reason.figures["starts_at"]) for reason in keeping), default=None)
 
 
 def _resources(reasons: Iterable[Reason]) -> set[str]:

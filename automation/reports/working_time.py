@@ -9,6 +9,7 @@ from uuid import UUID
 
 from django.db import connection
 
+from automation.gate import delays
 from automation.models import AutomationRun
 from automation.models.tables import RUN, STAGE, STANDSTILL
 from automation.pipeline.definition import QUEUE
@@ -30,6 +31,17 @@ _STOOD = f"""
      UNION ALL
     SELECT standstill.since, standstill.until
       FROM {STANDSTILL} AS standstill WHERE standstill.run_id = run.id
+     UNION ALL
+    SELECT stage.started_at, stage.begins_at
+      FROM {STAGE} AS stage
+     WHERE stage.run_id = run.id AND stage.begins_at IS NOT NULL
+       AND {delays.ALONE.format(since="stage.started_at", until="stage.begins_at")}
+     UNION ALL
+    SELECT {delays.BATCH_ENDED_AT}, NULL
+      FROM {STAGE} AS stage
+     WHERE stage.run_id = run.id AND stage.lifecycle = 'running' AND stage.batch_id IS NOT NULL
+       AND {delays.BETWEEN_BATCHES}
+       AND {delays.ALONE.format(since=delays.BATCH_ENDED_AT, until="statement_timestamp()")}
 """
 
 _CLOCKS = f"""

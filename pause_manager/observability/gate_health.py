@@ -39,6 +39,7 @@ class Layer(StrEnum):
     DEPENDENCY = "dependency", "the runs that a run waits for by declaration"
     LANE = "lane", "who is before a run in its lane, and who of them is parked: it does not wait for them", True
     RESOURCES = "resources", "the limits of the resources that a stage or task uses, and who has them"
+    DELAYS = "delays", "when the next batch or stage of a run is due"
     OVERRIDES = "overrides", "the limits that an operator has set for a while, such as the loops of a stage"
     GATE = "gate", "all of them in the one statement that claims and dispatch ask: no lease, no message"
     PROGRESS = "progress", "the doorbell that tells pages of progress", True
