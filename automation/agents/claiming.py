@@ -12,7 +12,7 @@ from automation.agents import permits
 from automation.agents.jobs import LARGEST_PAGE, Job
 from automation.dispatch import admission
 from automation.errors import NoRoom
-from automation.gate import installed_code
+from automation.gate import delays, installed_code
 from automation.gate.loop_limit import LOOP_LIMIT
 from automation.items.leased_slice import LeasedSlice
 from automation.leases.holders import Worker
@@ -134,7 +134,8 @@ _DUE = f"""
        AND (%(site)s::bigint IS NULL OR run.site_id = %(site)s) AND {gate.OPEN}
        AND EXISTS (
             SELECT 1 FROM {SLICE} WHERE stage_run_id = stage.id AND finished_at IS NULL AND lease_token IS NULL
-               AND (available_at IS NULL OR available_at <= statement_timestamp()))
+               AND (available_at IS NULL OR available_at <= statement_timestamp())
+               AND (is_begun OR {delays.HANDS_OUT}))
        AND ({LOOP_LIMIT} IS NULL OR {LOOP_LIMIT} > (
             SELECT count(*) FROM {SLICE}
              WHERE stage_run_id = stage.id AND lease_token IS NOT NULL AND finished_at IS NULL))

@@ -20,7 +20,7 @@ from automation import conf, gate
 from automation.dispatch import turns
 from automation.dispatch.admission import LoopRequest, admit, park, read_nodes
 from automation.dispatch.resource_shares import ResourceShares, Wish
-from automation.gate import resource_limits, resource_line, standstills
+from automation.gate import delays, resource_limits, resource_line, standstills
 from automation.gate.loop_limit import LOOP_LIMIT
 from automation.leases.lease_columns import KEEPS
 from automation.models import Lifecycle, StageRun, Ticket
@@ -167,6 +167,7 @@ _SLICES = f"""
                 SELECT FROM {SLICE} AS slice
                  WHERE slice.stage_run_id = stage.id AND slice.finished_at IS NULL AND slice.lease_token IS NULL
                    AND (slice.available_at IS NULL OR slice.available_at <= statement_timestamp())
+                   AND (slice.is_begun OR {delays.HANDS_OUT})
                    AND slice.phase = (SELECT phase FROM {SLICE} WHERE stage_run_id = stage.id AND finished_at IS NULL
                                        ORDER BY phase LIMIT 1)
                  ORDER BY slice.ordinal LIMIT wants.loops) AS due) AS due

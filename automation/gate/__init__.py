@@ -8,7 +8,7 @@ from automation.gate.lane_order import lane_has_active_run
 from automation.gate.place_in_line import Place, place_in_line, places_in_line
 from automation.gate.predicate import (
     OPEN,
-    OPEN_WITHOUT_RESOURCES,
+    OPEN_IF_PLAIN,
     holds_of_all_nodes,
     scopes_at_work,
     scopes_of,
@@ -19,7 +19,7 @@ from pause_manager.reasons import Reason, may_proceed
 __all__ = [
     "GIVES_WAY",
     "OPEN",
-    "OPEN_WITHOUT_RESOURCES",
+    "OPEN_IF_PLAIN",
     "ORDER",
     "Place",
     "Reason",

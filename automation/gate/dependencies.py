@@ -77,10 +77,15 @@ class Awaited:
 
 
 def awaited_by(run_ids: Iterable[UUID]) -> dict[UUID, list[Awaited]]:
-    """What each of the runs waits for, in the order in which it was declared. One statement."""
+    """What the runs wait for, each in the order in which it was declared; those that wait for nothing left out.
+
+    One statement.
+    """
     found: dict[UUID, list[Awaited]] = {}
+    if not (ids := list(run_ids)):
+        return found
     with connection.cursor() as cursor:
-        cursor.execute(_AWAITED, {"runs": list(run_ids)})
+        cursor.execute(_AWAITED, {"runs": ids})
         for run_id, *row in cursor.fetchall():
             found.setdefault(run_id, []).append(Awaited(*row))
     return found
@@ -105,5 +110,5 @@ _AWAITED = f"""
              WHERE scope = 'run:' || needed.after_id AND released_at IS NULL
              ORDER BY (kind = 'capacity'), created_at LIMIT 1) AS hold ON true
      WHERE needed.run_id = ANY(%(runs)s::uuid[]) AND needed.satisfied_at IS NULL AND needed.released_at IS NULL
-     ORDER BY needed.run_id, needed.created_at, needed.id
+     ORDER BY needed.created_at, needed.id
 """

@@ -8,7 +8,7 @@ paused one, too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -132,23 +132,25 @@ class Ahead:
 
 
 def ahead_of(run_ids: Iterable[UUID]) -> dict[UUID, list[Ahead]]:
-    """The runs that each of the runs waits for in its lane: as many as that has places; none if one is free for it."""
-    found: dict[UUID, list[Any]] = {}
+    """The runs that each waits for in its lane: as many as it has places. Left out are those for which one is free.
+
+    One statement.
+    """
+    rows: dict[UUID, list[tuple[Any, ...]]] = {}
+    if not (ids := list(run_ids)):
+        return {}
     with connection.cursor() as cursor:
-        cursor.execute(_AHEAD, {"runs": list(run_ids)})
+        cursor.execute(_AHEAD, {"runs": ids})
         for run_id, *row in cursor.fetchall():
-            found.setdefault(run_id, []).append(row)
-    return {run_id: _as_many_as_places(rows) for run_id, rows in found.items()}
+            rows.setdefault(run_id, []).append(tuple(row))
+    return {pk: [Ahead(*row[1:]) for row in of[: of[0][0]]] for pk, of in rows.items() if len(of) >= of[0][0]}
 
 
 def ahead_of_new(lane: str) -> list[Ahead]:
     """The runs that one which is created now, with the usual priority, would wait for; none if a place is free."""
     with connection.cursor() as cursor:
         cursor.execute(_AHEAD_OF_NEW, {"lane": lane})
-        return _as_many_as_places(cursor.fetchall())
-
-
-def _as_many_as_places(rows: Sequence[Any]) -> list[Ahead]:
+        rows = cursor.fetchall()
     places = rows[0][0] if rows else 0
     return [Ahead(*row[1:]) for row in rows[:places]] if rows and len(rows) >= places else []
 
@@ -205,7 +207,7 @@ _AHEAD = f"""
      CROSS JOIN LATERAL (({_seated("run")}) UNION ALL ({_before("run")})) AS ahead(id, since)
       JOIN {RUN} AS other ON other.id = ahead.id
      WHERE run.id = ANY(%(runs)s::uuid[]) AND run.lane_seat_at IS NULL
-     ORDER BY run.id, ahead.since NULLS LAST, other.priority, other.lane_order, other.created_at, other.id
+     ORDER BY ahead.since NULLS LAST, other.priority, other.lane_order, other.created_at, other.id
 """
 
 _AHEAD_OF_NEW = f"""

@@ -5,7 +5,7 @@ Reported by ``gate.explain`` beside the reasons that stop a run. Three statement
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -13,6 +13,7 @@ from uuid import UUID
 from django.db import connection
 
 from automation import conf
+from automation.models import WorkSlice
 from automation.models.tables import SLICE, STAGE
 from pause_manager.reasons import ReasonCode
 from pause_manager.times import written
@@ -41,6 +42,16 @@ def of(run_ids: Iterable[UUID]) -> dict[UUID, list[Problem]]:
             cursor.execute(statement, values)
             for run_id, *row in cursor.fetchall():
                 found.setdefault(run_id, []).append(told(*row))
+    return found
+
+
+def yielding(run_ids: Sequence[UUID]) -> dict[UUID, list[tuple[str, str]]]:
+    """By run, (node, why) of what was asked to leave its node and has not yet."""
+    asked = WorkSlice.objects.leased().filter(stage_run__run__in=run_ids).exclude(lease_yield="")
+    found: dict[UUID, list[tuple[str, str]]] = {}
+    rows = asked.order_by("lease_node").values_list("stage_run__run", "lease_node", "lease_yield").distinct()
+    for pk, node, why in rows:
+        found.setdefault(pk, []).append((node, why))
     return found
 
 

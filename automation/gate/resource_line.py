@@ -14,7 +14,7 @@ from uuid import UUID
 
 from django.db import connection
 
-from automation.gate import installed_code
+from automation.gate import delays, installed_code
 from automation.models.tables import RUN, SLICE, STAGE
 from automation.pipeline import AGENT
 from automation.pipeline.definition import INTERFACE, QUEUE
@@ -56,13 +56,16 @@ def in_line(name: str) -> str:
         AND 'lane:' || run.lane NOT IN (SELECT scope FROM held)
         AND 'queue:' || {QUEUE} NOT IN (SELECT scope FROM held)
         AND NOT (jsonb_array_length(stage.definition->'uses') > 1 AND {_OTHER_IS_HELD.format(name=name)})
+        AND NOT {delays.WAITS}
         AND stage.id NOT IN (SELECT stage_run_id FROM {SLICE}
                               WHERE lease_token IS NOT NULL AND finished_at IS NULL)
         AND (stage.id NOT IN (SELECT stage_run_id FROM {SLICE}
                                WHERE available_at IS NOT NULL AND finished_at IS NULL)
              OR EXISTS (SELECT FROM {SLICE} AS slice
                          WHERE slice.stage_run_id = stage.id AND slice.finished_at IS NULL
-                           AND (slice.available_at IS NULL OR slice.available_at <= statement_timestamp())))
+                           AND (slice.available_at IS NULL OR slice.available_at <= statement_timestamp())
+                           AND (slice.is_begun OR {delays.HANDS_OUT})))
+        AND NOT {delays.WAITS}
     """
 
 

@@ -14,6 +14,7 @@ from automation.gate import Reason, lane_order
 from automation.gate.place_in_line import first_unpaused
 from automation.models import AutomationRun, Lane
 from pause_manager.models import Hold
+from pause_manager.observability import gate_health
 
 MOST_TOLD = 100
 """Runs of a kind in a lane that are told, at most; the counts are of all."""
@@ -110,7 +111,12 @@ def _freeze(lane: Lane) -> Hold | None:
 
 
 def _placed(lane: str, at_most: int) -> list[tuple[int, AutomationRun]]:
-    """The first who are not paused, with their positions."""
-    positions = first_unpaused(lane, at_most)
+    """The first who are not paused, with their positions; without what is passed over, if that cannot be read."""
+    try:
+        with gate_health.guarded_read("lane"):
+            positions = first_unpaused(lane, at_most)
+    except Exception:
+        first = lane_order.waiting_in(lane).filter(paused_at__isnull=True).values_list("pk", flat=True)[:at_most]
+        positions = {pk: number for number, pk in enumerate(first, start=1)}
     runs = AutomationRun.objects.select_related("site").in_bulk(positions)
     return [(position, runs[pk]) for pk, position in positions.items() if pk in runs]

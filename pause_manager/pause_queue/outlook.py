@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 import orjson
@@ -60,11 +60,10 @@ def of(entries: Iterable[PauseQueueEntry]) -> dict[int, Outlook]:
     return found
 
 
-def of_refs(refs: Collection[str]) -> dict[str, Outlook]:
-    """The same by what waits, of those of ``refs`` that do. Two statements."""
-    entries = list(PauseQueueEntry.objects.waiting().light().filter(ref__in=refs)) if refs else []
-    found = of(entries)
-    return {entry.ref: found[entry.pk] for entry in entries if entry.pk in found}
+def of_ref(ref: str) -> Outlook | None:
+    """The same for the entry that waits for ``ref``, if one does."""
+    entry = PauseQueueEntry.objects.waiting().light().filter(ref=ref).first()
+    return of([entry]).get(entry.pk) if entry is not None else None
 
 
 def _kind(queue: str, pipeline: str, needs: dict[str, float]) -> tuple[str, str, tuple[tuple[str, float], ...]]:

@@ -210,7 +210,7 @@ def test_a_task_is_asked_like_a_loop_and_counts_all_that_it_has_done():
     (kept,) = actions("node_kept")
     assert kept.details["repeats_seconds"] == pytest.approx(120, abs=30)
     assert [event.scope for event in actions("moved")] == [f"task:{task.task_id}"]
-    now = outlook.of_refs(["import:7"]).get("import:7")
+    now = outlook.of_ref("import:7")
     assert now is not None
     assert now.code == "making_room"
 

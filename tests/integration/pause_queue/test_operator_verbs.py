@@ -279,7 +279,7 @@ class TestTheFiguresOfNow:
         manager.poll()
 
         sentence = f"{HERE} has 0.8 of 2 cores free, 1 core needed."
-        now = outlook.of_refs([run.scope]).get(run.scope)
+        now = outlook.of_ref(run.scope)
         assert now is not None
         assert (now.code, now.why) == ("does_not_fit", sentence)
         run.refresh_from_db()
@@ -311,7 +311,7 @@ class TestTheFiguresOfNow:
 
         assert manager.poll().sent == 0
 
-        now = outlook.of_refs(["import:1"]).get("import:1")
+        now = outlook.of_ref("import:1")
         assert now is not None
         assert (now.code, now.why.endswith(sentence)) == (code, True), now.why
 
@@ -324,7 +324,7 @@ class TestTheFiguresOfNow:
 
         manager.poll()
 
-        now = outlook.of_refs(["import:1"]).get("import:1")
+        now = outlook.of_ref("import:1")
         assert now is not None
         assert re.search(r"it takes no parked work for another (100|99) s, as work there had to give way", now.why)
 
@@ -335,7 +335,7 @@ class TestTheFiguresOfNow:
 
         (reason,) = gate.explain(run)
 
-        assert outlook.of_refs([run.scope]).get(run.scope) is None
+        assert outlook.of_ref(run.scope) is None
         assert reason.sentence.startswith(f"This run was paused by capacity: {HERE}, the only node that can run this")
 
 
@@ -348,7 +348,7 @@ def test_no_body_is_read_to_decide():
     with CaptureQueriesContext(connection) as queries:
         manager.poll()
         manager.should_pause(Needs())
-        outlook.of_refs(["import:1"]).get("import:1")
+        outlook.of_ref("import:1")
 
     named = [query["sql"] for query in queries if '"body"' in query["sql"] or "envelope" in query["sql"]]
     assert named == []

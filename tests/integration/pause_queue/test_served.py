@@ -71,7 +71,7 @@ def test_without_a_worker_of_the_queue_work_waits_with_a_reason_of_its_own():
     run.refresh_from_db()
     (reason,) = gate.explain(run)
     assert (reason.code, reason.sentence) == ("no_worker", f"{sentence} Next look in 10 s.")
-    now = outlook.of_refs(["import:1"]).get("import:1")
+    now = outlook.of_ref("import:1")
     assert now is not None
     assert (now.code, now.why) == ("no_worker", "No live worker serves the queue gpu.")
     assert unserved.every() == ["gpu", "stages"]
@@ -160,7 +160,7 @@ def test_work_is_promised_only_the_cards_that_a_worker_of_its_queue_sees():
     assert manager.poll().sent == 1, "the one that needs one card"
     (waits,) = PauseQueueEntry.objects.waiting()
     assert waits.ref == "import:2"
-    now = outlook.of_refs(["import:2"]).get("import:2")
+    now = outlook.of_ref("import:2")
     assert now is not None
     why = (
         "No online node can ever run this: it needs 1 core, 2 GPUs; "

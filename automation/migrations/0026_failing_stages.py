@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('automation', '0024_questions'),
+        ('automation', '0025_pacing'),
     ]
 
     operations = [
