@@ -157,6 +157,10 @@ class AutomationRun(models.Model):
         ]
         indexes: ClassVar = [
             models.Index(fields=["site", "-created_at", "-id"], name="run_newest_of_site"),
+            # Unfinished runs from a place in the list on, which may be older than all of them.
+            models.Index(
+                fields=["-created_at", "-id"], condition=Q(finished_at__isnull=True), name="run_unfinished_newest"
+            ),
             models.Index(fields=["lifecycle"], condition=Q(finished_at__isnull=True), name="run_unfinished"),
             models.Index(
                 fields=["site", "pipeline", "-started_at"],

@@ -1,6 +1,6 @@
 """``python -m benchmarks.console``: p50 and p95 of every page of the console on a million runs.
 
-``--share 0.01`` makes a hundredth of the rows; ``--only TEXT`` asks only pages whose label has the text;
+``--share 0.01`` makes a hundredth of the rows; ``--only PATTERN`` asks only pages whose label has it;
 ``--keep DIRECTORY`` keeps the filled database there, and uses it again.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 
 from benchmarks.console import asking, control, filling, ledger, people, urls, work
@@ -66,7 +67,7 @@ def _all(port: int, only: str, whose: str, rounds: int):
         browser = Browser(port)
         browser.sign_in(who)
         for label, path in urls.for_user(who):
-            if only in label:
+            if re.search(only, label):
                 control.sample_nodes()
                 asked = asking.ask(browser, who, label, path, rounds)
                 print(asked, flush=True)
