@@ -9,7 +9,11 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+
+import psutil
 
 from benchmarks.console import asking, control, filling, ledger, people, urls, work
 from benchmarks.console.asking import Asked, Browser
@@ -33,8 +37,10 @@ def main(arguments: list[str] | None = None) -> None:
         if not _is_filled():
             _fill(filling.Size().scaled(options.share) if options.share != 1 else filling.Size())
             people.make()
-        with asking.server() as port:
-            found = list(_all(port, options.only, options.who, options.rounds))
+        with asking.server() as (port, web):
+            assert servers.postgres.process is not None
+            cpu = partial(asking.cpu_of, web, psutil.Process(servers.postgres.process.pid))
+            found = list(_all(port, cpu, options.only, options.who, options.rounds))
     slow = [one for one in found if one.p95 > LIMIT_MS]
     print(f"{len(found)} pages, {len(slow)} of them over {LIMIT_MS:.0f} ms")
     for claim in claims(found):
@@ -60,7 +66,7 @@ def claims(found: list[Asked]) -> list[Claim]:
     return made
 
 
-def _all(port: int, only: str, whose: str, rounds: int):
+def _all(port: int, cpu: Callable[[], float], only: str, whose: str, rounds: int) -> Iterator[Asked]:
     for who in people.EVERYBODY:
         if whose not in ("", who):
             continue
@@ -69,7 +75,7 @@ def _all(port: int, only: str, whose: str, rounds: int):
         for label, path in urls.for_user(who):
             if re.search(only, label):
                 control.sample_nodes()
-                asked = asking.ask(browser, who, label, path, rounds)
+                asked = asking.ask(browser, cpu, who, label, path, rounds)
                 print(asked, flush=True)
                 yield asked
 

@@ -9,9 +9,11 @@ import subprocess
 import sys
 import time
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+import psutil
 
 from benchmarks.harness import ROOT, percentile
 
@@ -74,14 +76,17 @@ class Asked:
     statement: str
     statements: int
     """For one page."""
+    cpu_ms: float
+    """That the web process and the database computed for one page: how long it takes where nothing else runs."""
 
     def __str__(self) -> str:
         slowest = f"{self.statement_ms:6.1f} ms in {' '.join(self.statement.split())[:90]}" if self.statement else ""
-        return f"{self.who:9} {self.label[:58]:58} {self.p50:7.0f} {self.p95:7.0f} {self.statements:4} {slowest}"
+        figures = f"{self.p50:7.0f} {self.p95:7.0f} {self.cpu_ms:7.0f} {self.statements:4}"
+        return f"{self.who:9} {self.label[:58]:58} {figures} {slowest}"
 
 
 @contextmanager
-def server() -> Iterator[int]:
+def server() -> Iterator[tuple[int, psutil.Process]]:
     """A uvicorn as ``manage.py up`` starts it, on a port of its own."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -91,7 +96,7 @@ def server() -> Iterator[int]:
     child = subprocess.Popen(command, cwd=ROOT)
     try:
         _wait_until_it_answers(port, child)
-        yield port
+        yield port, psutil.Process(child.pid)
     finally:
         child.terminate()
         child.wait(20)
@@ -109,18 +114,25 @@ def _wait_until_it_answers(port: int, child: subprocess.Popen[bytes]) -> None:
         time.sleep(0.2)
 
 
-def ask(browser: Browser, who: str, label: str, path: str, rounds: int) -> Asked:
+def ask(browser: Browser, cpu: Callable[[], float], who: str, label: str, path: str, rounds: int) -> Asked:
     """Ask for a page ``rounds`` times, after once that does not count."""
     first_bytes = "/export/" in path
     status, _, _ = browser.get(path, first_bytes=first_bytes)
     if status != 200:
         raise RuntimeError(f"expected the page {path} for {who}, got status {status}")
     _forget_statements()
+    before = cpu()
     spent = sorted(browser.get(path, first_bytes=first_bytes)[1] for _ in range(rounds))
+    computed = (cpu() - before) * 1_000 / rounds
     slowest, statement, count = _slowest_statement()
-    return Asked(
-        who, label, path, percentile(spent, 0.5), percentile(spent, 0.95), slowest, statement, round(count / rounds)
-    )
+    halfway, late = percentile(spent, 0.5), percentile(spent, 0.95)
+    return Asked(who, label, path, halfway, late, slowest, statement, round(count / rounds), computed)
+
+
+def cpu_of(web: psutil.Process, postmaster: psutil.Process) -> float:
+    """CPU seconds of the web process, and of the database's backends that have ended: each request has its own."""
+    ended = postmaster.cpu_times()
+    return float(sum(web.cpu_times()[:2]) + ended.children_user + ended.children_system)
 
 
 def _forget_statements() -> None:
