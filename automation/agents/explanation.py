@@ -14,7 +14,7 @@ from automation.models import Agent, AutomationRun, Lifecycle, StageRun
 from automation.pipeline import definition
 from automation.pipeline.params import AGENT
 from automation.reports.explanation import of_run
-from pause_manager import nodes, times
+from pause_manager import fleet, nodes, times
 from pause_manager.actor import SYSTEM
 from pause_manager.holds import wording
 from pause_manager.models import Hold
@@ -55,7 +55,12 @@ def _of_itself(agent: Agent) -> list[Reason]:
 
 def _of_holds(agent: Agent) -> list[Reason]:
     held = Hold.objects.covering(["fleet", f"node:{agent.node}"]).order_by("created_at")
-    return [wording.reason_of(hold) for hold in held]
+    reasons = [wording.reason_of(hold) for hold in held]
+    if fleet.state().is_paused and not any(reason.code == ReasonCode.FLEET for reason in reasons):
+        sentence = "The state of the fleet switch cannot be read, and counts as paused."
+        lifted = "it can be read again; see the log and /readyz"
+        reasons.insert(0, Reason(ReasonCode.UNREADABLE, sentence, None, SYSTEM.name, lifted))
+    return reasons
 
 
 def _of_room(agent: Agent, candidates: list[StageRun]) -> list[Reason]:

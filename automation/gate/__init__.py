@@ -3,7 +3,7 @@
 But for the order of a lane: one that cannot be read keeps nobody."""
 
 from automation.gate.blocked import blocked, may_start
-from automation.gate.explanation import GIVES_WAY, ORDER, explain
+from automation.gate.explanation import GIVES_WAY, ORDER, explain, explain_each
 from automation.gate.lane_order import lane_has_active_run
 from automation.gate.place_in_line import Place, place_in_line
 from automation.gate.predicate import (
@@ -25,6 +25,7 @@ __all__ = [
     "Reason",
     "blocked",
     "explain",
+    "explain_each",
     "holds_of_all_nodes",
     "lane_has_active_run",
     "may_proceed",

@@ -56,6 +56,7 @@ def in_line(name: str) -> str:
         AND 'lane:' || run.lane NOT IN (SELECT scope FROM held)
         AND 'queue:' || {QUEUE} NOT IN (SELECT scope FROM held)
         AND NOT (jsonb_array_length(stage.definition->'uses') > 1 AND {_OTHER_IS_HELD.format(name=name)})
+        AND NOT {delays.WAITS}
         AND stage.id NOT IN (SELECT stage_run_id FROM {SLICE}
                               WHERE lease_token IS NOT NULL AND finished_at IS NULL)
         AND (stage.id NOT IN (SELECT stage_run_id FROM {SLICE}

@@ -18,6 +18,7 @@ from pause_manager import manager, times
 from pause_manager.actor import SYSTEM
 from pause_manager.holds import wording
 from pause_manager.models import Hold, PauseQueueEntry
+from pause_manager.observability import gate_health
 from pause_manager.pause_queue import explanation as of_entry
 from pause_manager.reasons import Explanation, Reason, ReasonCode
 
@@ -26,18 +27,29 @@ CLOSED = ReasonCode.CLOSED
 
 
 def of_run(run: AutomationRun) -> Explanation:
-    """The reasons of the gate and what limits leave out; the position in its lane, before a resource, or parked."""
+    """The reasons of the gate and what limits leave out; the position in its lane, before a resource, or parked.
+
+    A place that cannot be read is not told; the reasons say what cannot be read.
+    """
     reasons = (*gate.explain(run), *item_limits.of(run))
+    try:
+        with gate_health.guarded_read("telemetry"):
+            return Explanation(reasons, *_place(run, reasons))
+    except Exception:
+        return Explanation(reasons)
+
+
+def _place(run: AutomationRun, reasons: tuple[Reason, ...]) -> tuple[int | None, datetime | None]:
     place = gate.place_in_line(run)
     if place.position is not None:
-        return Explanation(reasons, place.position, place.expected_start)
+        return place.position, place.expected_start
     awaited = _resources(reasons)
     before = resource_line.place_of(run.pk, awaited) if awaited else None
     if before is not None:
         others = any(reason.keeps and _resource_of(reason) is None for reason in reasons)
-        return Explanation(reasons, before.position, None if others else before.expected_start)
+        return before.position, None if others else before.expected_start
     entry = PauseQueueEntry.objects.waiting().light().filter(ref=run.scope).first()
-    return Explanation(reasons, of_entry.position(entry) if entry is not None else None, _end_of_delay(reasons))
+    return of_entry.position(entry) if entry is not None else None, _end_of_delay(reasons)
 
 
 def _end_of_delay(reasons: tuple[Reason, ...]) -> datetime | None:
