@@ -46,7 +46,7 @@ for name in given["sites"]:
     if "missed_minutes" in given:
         now = database_now()
         first = now - timedelta(minutes=given["missed_minutes"])
-        Schedule.objects.filter(pk=schedule.pk).update(anchor=first, next_due_at=first)
+        Schedule.objects.filter(pk=schedule.pk).update(anchor=first - timedelta(hours=1), next_due_at=first)
 print(json.dumps(made))
 """
 QUICK = {"items": 1, "seconds": 0.0}
