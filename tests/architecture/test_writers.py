@@ -117,6 +117,7 @@ WRITERS: dict[str, set[str]] = {
         "pause_manager/nodes/registry.py",
     },
     "StageRun": {
+        "automation/leases/batches.py",
         "automation/dispatch/turns.py",
         "automation/runs/creation.py",
         "automation/runs/remainder.py",
