@@ -180,15 +180,13 @@ _PLACES = f"""
       FROM placed AS own CROSS JOIN LATERAL ({_TURNS}) AS measured
 """
 
-_WAITERS = f"""
-    (SELECT stage.id, run.id AS run_id, run.pipeline, stage.slug, run.priority,
-            {IS_FOR_AGENTS} AS is_for_agents, row_number() OVER (ORDER BY {ORDER})
-       FROM {_LINE} WHERE {{which}} AND {in_line("%(name)s")}
-      ORDER BY {ORDER} LIMIT %(at_most)s)
-"""
 _FIRST = f"""
     WITH held AS MATERIALIZED ({HELD})
-    {_WAITERS.format(which=f"NOT {IS_FOR_AGENTS}")} UNION ALL {_WAITERS.format(which=IS_FOR_AGENTS)}
+    SELECT * FROM (
+           SELECT stage.id, run.id AS run_id, run.pipeline, stage.slug, run.priority, {IS_FOR_AGENTS} AS is_for_agents,
+                  row_number() OVER (PARTITION BY {IS_FOR_AGENTS} ORDER BY {ORDER}) AS position
+             FROM {_LINE} WHERE {in_line("%(name)s")}) AS line
+     WHERE position <= %(at_most)s ORDER BY is_for_agents, position
 """
 
 _HEADS = f"""
