@@ -12,7 +12,7 @@ from django.db import connection
 from automation.gate import dependencies
 from automation.gate.lane_order import order, passed_over, waits, width
 from automation.models import AutomationRun
-from automation.models.tables import RUN
+from automation.models.tables import DEPENDENCY, LANE, RUN
 from pause_manager.models import Hold
 
 MEASURED_RUNS = 5
@@ -70,12 +70,26 @@ def first_unpaused(lane: str, at_most: int) -> dict[UUID, int]:
 
 _ITS_ORDER = "(own.priority, own.lane_order, own.created_at, own.id)"
 
-_POSITION_OF_NEW = f"""
-    SELECT count(*) FROM {RUN} AS other
-     WHERE other.lane = %(lane)s AND {waits("other")}
-       AND other.priority <= {AutomationRun._meta.get_field("priority").default}
-       AND NOT {passed_over("other", "%(lane)s")}
+# All by the index alone, less the few that the lane passes over.
+_COUNT = f"""
+    SELECT (SELECT count(*) FROM {RUN} AS other WHERE {{before}}) - (
+            SELECT count(*) FROM (
+                   SELECT other.id FROM {DEPENDENCY} AS needed JOIN {RUN} AS other ON other.id = needed.run_id
+                    WHERE needed.satisfied_at IS NULL AND needed.released_at IS NULL AND {{before}}
+                    UNION
+                   SELECT other.id FROM {RUN} AS other
+                    WHERE other.paused_at IS NOT NULL AND {{before}}
+                      AND EXISTS (SELECT FROM {LANE} WHERE name = {{lane}} AND policy = 'skip_parked')) AS passed)
+           AS before
 """
+_POSITION = _COUNT.format(
+    before=f"other.lane = own.lane AND {waits('other')} AND {order('other')} < {_ITS_ORDER}", lane="own.lane"
+)
+_POSITION_OF_NEW = _COUNT.format(
+    before=f"other.lane = %(lane)s AND {waits('other')} "
+    f"AND other.priority <= {AutomationRun._meta.get_field('priority').default}",
+    lane="%(lane)s",
+)
 
 # Told from the front as far as it is asked for, however many wait.
 _FIRST_UNPAUSED = f"""
@@ -127,10 +141,7 @@ _EXPECTED = f"""
 _PLACES = f"""
     SELECT own.id, line.before, coalesce(expected.is_known, false), expected.start
       FROM {RUN} AS own
-     CROSS JOIN LATERAL (
-           SELECT count(*) AS before FROM {RUN} AS other
-            WHERE other.lane = own.lane AND {waits("other")} AND {order("other")} < {_ITS_ORDER}
-              AND NOT {passed_over("other", "own.lane")}) AS line
+     CROSS JOIN LATERAL ({_POSITION}) AS line
       LEFT JOIN LATERAL ({_EXPECTED}) AS expected ON line.before < %(far)s
      WHERE own.id = ANY(%(ids)s::uuid[]) AND {waits("own")}
 """
