@@ -18,7 +18,8 @@ from pause_manager import conf, nodes
 from pause_manager.actor import SYSTEM
 from pause_manager.database.thread import database_thread
 from pause_manager.holds import milestones
-from pause_manager.messaging.message import Delivery, Remainder
+from pause_manager.messaging.message import Delivery
+from pause_manager.messaging.remainder import Remainder
 from pause_manager.nodes.machines import identity
 from pause_manager.observability import audit, metrics
 from pause_manager.pausable import every_task, is_pausable, parked_messages, uses_of

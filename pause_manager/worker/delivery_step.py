@@ -17,7 +17,8 @@ from celery.utils.imports import symbol_by_name
 from kombu.exceptions import ContentDisallowed, DecodeError
 
 from pause_manager import conf, pause_queue
-from pause_manager.messaging.message import ENTRY, Delivery, parse_entry
+from pause_manager.messaging.headers import ENTRY, parse_entry
+from pause_manager.messaging.message import Delivery
 from pause_manager.models import PauseQueueEntry
 from pause_manager.pausable import guard_tasks_of_any_class, is_pausable, parked_messages
 from pause_manager.worker.decisions import decisions
