@@ -13,7 +13,8 @@ class AutomationConfig(AppConfig):
         from automation import checks  # noqa: F401  (they register themselves)
         from automation.leases import loop_heartbeat  # noqa: F401  (they register themselves)
         from automation.overrides import KINDS
-        from automation.reports import progress_notifier  # noqa: F401  (they register themselves)
+        from automation.pipeline import pacing
+        from automation.reports import progress_notifier, run_figures  # noqa: F401  (they register themselves)
         from automation.worker import (
             signals,  # noqa: F401  (they register themselves)
             stage_loop,
@@ -23,6 +24,7 @@ class AutomationConfig(AppConfig):
         from pause_manager.observability import counter_history
 
         workloads.register(PipelineRuns())
+        run_figures.register(lambda run: [("Pacing", ", ".join(pacing.words(run.pacing)))] if run.pacing else [])
         counter_history.keep(stage_loop.PROCESSED, stage_loop.FAILED)
         for kind in KINDS:
             overrides.register(kind)

@@ -40,6 +40,12 @@ class InvalidInput(AutomationError):
     code = "input_invalid"
 
 
+class InvalidPacing(AutomationError):
+    """Batches, delays or limits of a run cannot be used; the sentence names the value and what is allowed."""
+
+    code = "pacing_invalid"
+
+
 class TransitionRefused(AutomationError):
     """A verb does not apply to the run as it is now; nothing was changed.
 

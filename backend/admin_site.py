@@ -18,6 +18,7 @@ INTERNALS = frozenset(
         "Machine",
         "PollState",
         "RunningTask",
+        "FailedTask",
         "StageRun",
         "Ticket",
         "TokenProxy",

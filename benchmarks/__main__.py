@@ -22,6 +22,7 @@ SCRIPTS = (
     "memory",
     "credits",
     "resources",
+    "waiting",
 )
 
 

@@ -37,6 +37,7 @@ class ReasonCode(StrEnum):
     NEEDS_INPUT = "needs_input", "A question must be answered first."
     THROTTLED = "throttled", 'A resource that its stage uses said "too much"; it is asked again at a stated time.'
     RESOURCE = "resource", "A resource that its stage uses has no free place: by its limit, or while it is asked again."
+    DELAY = "delay", "It waits between two batches or two stages; the reason says until when."
     CAPACITY = "capacity", "It waits for capacity."
     CODE_MISSING = "code_missing", "This release lacks a stage or the pipeline of the run."
     FILES_NOT_SHARED = "files_not_shared", "Workers keep files in different storages."
@@ -56,6 +57,7 @@ class ReasonCode(StrEnum):
     DISABLED = "disabled", "The agent is disabled."
     SILENT = "silent", "The agent has not called lately."
     NO_WORK = "no_work", "Nothing that the agent may take is due."
+    ITEM_LIMIT = "item_limit", "A stage leaves items out, as it is limited to a number of them."
     LOSES_WORKERS = "loses_workers", "Leases on the same item keep ending without anyone to blame."
 
 

@@ -11,7 +11,7 @@ from pause_manager.database import batches
 from pause_manager.holds import milestones, windows
 from pause_manager.models import IdempotencyRecord
 from pause_manager.observability import counter_history, metrics, waiting
-from pause_manager.pausable import chord_results, redispatch
+from pause_manager.pausable import chord_results, failed_tasks, redispatch
 from pause_manager.pause_queue import writer
 
 
@@ -61,10 +61,12 @@ def send_kept() -> None:
 
 @shared_task(name="pause_manager.forget_history", ignore_result=True, base=ControlTask)
 def forget_history() -> None:
-    """Delete what ended more than ``history_days`` ago: samples, nodes, parked work, released holds, overrides."""
+    """Delete what ended more than ``history_days`` ago: samples, nodes, parked work, released holds, overrides,
+    failed tasks."""
     nodes.forget_history()
     writer.forget()
     holds.forget()
     overrides.forget()
     waiting.forget()
     counter_history.forget()
+    failed_tasks.forget()

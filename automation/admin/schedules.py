@@ -34,7 +34,8 @@ class ScheduleForm(forms.ModelForm[Schedule]):
         cleaned = super().clean()
         if cleaned is not None and not self.errors:
             cleaned["params"] = cleaned.get("params") or {}
-            given = {name: cleaned[name] for name in ("pipeline", "params", "items")}
+            cleaned["pacing"] = cleaned.get("pacing") or {}
+            given = {name: cleaned[name] for name in ("pipeline", "params", "pacing", "items")}
             try:
                 definitions.check_input(Schedule(**given))
             except AutomationError as error:

@@ -9,10 +9,10 @@ from django.db import connection, transaction
 
 from automation import gate, leases
 from automation.agents import permits
-from automation.agents.jobs import Job
+from automation.agents.jobs import LARGEST_PAGE, Job
 from automation.dispatch import admission
 from automation.errors import NoRoom
-from automation.gate import installed_code
+from automation.gate import delays, installed_code
 from automation.gate.loop_limit import LOOP_LIMIT
 from automation.items.leased_slice import LeasedSlice
 from automation.leases.holders import Worker
@@ -83,7 +83,9 @@ def find(agent: Agent, *, claim_id: str, stages: Sequence[str], view: NodeView |
             continue
         may_begin, stop = permits.draw(stage_run, work, 1)
         if may_begin:
-            return Job(agent, stage_run, work), ""
+            starts, stop = permits.take_start(definition.of(stage_run), LARGEST_PAGE)
+            if starts:
+                return Job(agent, stage_run, work, starts=starts), ""
         leases.release(work)
         why = why or (stop.sentence if stop is not None else "")
     return None, why
@@ -98,7 +100,7 @@ def _claimed_before(agent: Agent, owner: str) -> Job | None:
         work = held_by(agent, row.pk, row.lease_token)
         if work is None:
             return None
-        job = Job(agent, row.stage_run, work)
+        job = Job(agent, row.stage_run, work, starts=1)  # it was taken for the answer that was lost
         job.keep()
         return job
 
@@ -132,7 +134,8 @@ _DUE = f"""
        AND (%(site)s::bigint IS NULL OR run.site_id = %(site)s) AND {gate.OPEN}
        AND EXISTS (
             SELECT 1 FROM {SLICE} WHERE stage_run_id = stage.id AND finished_at IS NULL AND lease_token IS NULL
-               AND (available_at IS NULL OR available_at <= statement_timestamp()))
+               AND (available_at IS NULL OR available_at <= statement_timestamp())
+               AND (is_begun OR {delays.HANDS_OUT}))
        AND ({LOOP_LIMIT} IS NULL OR {LOOP_LIMIT} > (
             SELECT count(*) FROM {SLICE}
              WHERE stage_run_id = stage.id AND lease_token IS NOT NULL AND finished_at IS NULL))

@@ -13,7 +13,8 @@ from automation.gate import installed_code
 from automation.models import Agent, AutomationRun, Lifecycle, StageRun
 from automation.pipeline import definition
 from automation.pipeline.params import AGENT
-from pause_manager import nodes, times
+from automation.reports.explanation import of_run
+from pause_manager import fleet, nodes, times
 from pause_manager.actor import SYSTEM
 from pause_manager.holds import wording
 from pause_manager.models import Hold
@@ -25,11 +26,20 @@ MOST_RUNS = 3
 
 
 def explain(agent: Agent) -> Explanation:
-    """Every reason why a claim of ``agent`` would give it nothing now. It claims nothing; there is no line."""
+    """Every reason why a claim of ``agent`` would give it nothing now; it claims nothing.
+
+    An agent is in no line; the place is that of the run whose work it would get.
+    """
     reasons = [*_of_itself(agent), *_of_holds(agent)]
     candidates = list(claiming.candidates(agent))
-    reasons += _of_room(agent, candidates) if candidates else _of_runs(agent)
-    return Explanation(tuple(reasons))
+    if candidates:
+        return Explanation((*reasons, *_of_room(agent, candidates)))
+    of_runs, run = _of_runs(agent)
+    if run is None:
+        return Explanation((*reasons, *of_runs))
+    theirs = of_run(run)
+    is_alone = not any(reason.keeps for reason in reasons)
+    return Explanation((*reasons, *of_runs), theirs.position, theirs.expected_start if is_alone else None)
 
 
 def _of_itself(agent: Agent) -> list[Reason]:
@@ -45,7 +55,12 @@ def _of_itself(agent: Agent) -> list[Reason]:
 
 def _of_holds(agent: Agent) -> list[Reason]:
     held = Hold.objects.covering(["fleet", f"node:{agent.node}"]).order_by("created_at")
-    return [wording.reason_of(hold) for hold in held]
+    reasons = [wording.reason_of(hold) for hold in held]
+    if fleet.state().is_paused and not any(reason.code == ReasonCode.FLEET for reason in reasons):
+        sentence = "The state of the fleet switch cannot be read, and counts as paused."
+        lifted = "it can be read again; see the log and /readyz"
+        reasons.insert(0, Reason(ReasonCode.UNREADABLE, sentence, None, SYSTEM.name, lifted))
+    return reasons
 
 
 def _of_room(agent: Agent, candidates: list[StageRun]) -> list[Reason]:
@@ -70,8 +85,8 @@ def _of_room(agent: Agent, candidates: list[StageRun]) -> list[Reason]:
     ]
 
 
-def _of_runs(agent: Agent) -> list[Reason]:
-    """Nothing is due for it: what keeps the first runs that it may work for."""
+def _of_runs(agent: Agent) -> tuple[list[Reason], AutomationRun | None]:
+    """Nothing is due for it: what keeps the first run that it may work for, and that run."""
     runs = AutomationRun.objects.unfinished().filter(
         account=agent.account_id,
         pipeline__in=installed_code.aliases(agent.pipelines),
@@ -83,11 +98,12 @@ def _of_runs(agent: Agent) -> list[Reason]:
         reason = next((one for one in gate.explain(run) if one.keeps), None)
         if reason is not None:
             why = f"Run {str(run.pk)[:8]} ({run.pipeline}) waits: {reason.sentence}"
-            return [Reason(NO_WORK, why, reason.since, reason.actor, reason.lifted_by, figures={"run": str(run.pk)})]
+            figures = {"run": str(run.pk)}
+            return [Reason(NO_WORK, why, reason.since, reason.actor, reason.lifted_by, figures=figures)], run
         running = run.stages.filter(lifecycle=Lifecycle.RUNNING)
         if any(definition.of(stage).interface == AGENT for stage in running):
-            return [_no_work("Every slice of it that is due is leased.", lifted)]
-    return [_no_work(f"No stage for agents of {' or '.join(agent.pipelines)} is running.", lifted)]
+            return [_no_work("Every slice of it that is due is leased.", lifted)], None
+    return [_no_work(f"No stage for agents of {' or '.join(agent.pipelines)} is running.", lifted)], None
 
 
 def _no_work(sentence: str, lifted: str) -> Reason:

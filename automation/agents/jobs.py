@@ -13,6 +13,7 @@ from automation import conf, gate, leases
 from automation.agents import permits
 from automation.gate import installed_code
 from automation.items import units
+from automation.items.answers import Answers
 from automation.items.leased_slice import LeasedSlice
 from automation.leases.checkpoint import INTERVAL_SECONDS
 from automation.models import Agent, AutomationRun, StageRun, WorkSlice
@@ -33,6 +34,8 @@ class Job:
     stage_run: StageRun
     work: LeasedSlice
     is_finished: bool = False
+    starts: int | None = None
+    """How many items may start that have not been handed out; ``None``: it is not known yet."""
 
     @classmethod
     def finished(cls, agent: Agent, stage_run: StageRun, row: WorkSlice, token: int) -> Job:
@@ -129,13 +132,20 @@ def page_of(job: Job, *, after: str = "", limit: int | None = None) -> dict[str,
     before = permits.begun(job.work, position)
     may, stop = permits.draw(job.stage_run, job.work, before + len(found))
     allowed = found[: max(0, may - before)]
+    if job.starts is None:
+        job.starts, late = permits.take_start(job.stage, len(allowed))
+        stop = late or stop
+    allowed = allowed[: job.starts]
     return {"items": allowed, "more": more or len(allowed) < len(found), "stop": None if allowed else stop}
 
 
 def _page(job: Job, work: LeasedSlice, limit: int) -> Iterator[dict[str, Any]]:
     size = 0
+    answers = Answers(work, job.stage_run)
     for count, unit in enumerate(units.units_of(work, job.stage_run), 1):
-        yield {"key": unit.key, "payload": unit.given}
+        given = answers.of(unit.key)
+        told = {"answer": list(given.values())[-1], "answers": dict(given)} if given else {}
+        yield {"key": unit.key, "payload": unit.given, **told}
         size += len(orjson.dumps(unit.given))
         if count >= limit or size >= PAGE_BYTES:
             return

@@ -1,16 +1,24 @@
-"""How many of its items an agent may begin, where something limits them; see ``leases.allowances``.
+"""How many of its items an agent may begin, where something limits them: an allowance, or starts a minute.
 
-An agent keeps nothing between its calls, so what it may begin is what was drawn for its lease and not committed.
+An agent keeps nothing between its calls, so what it may begin is what was drawn for its lease and not committed; see
+``leases.allowances``. A start counts when its item is handed out, one at a time: whoever has several begins the last
+of them later than it was counted.
 """
 
 from __future__ import annotations
+
+import time
 
 from automation.errors import InvalidCheckpoint
 from automation.items import store
 from automation.items.leased_slice import LeasedSlice
 from automation.leases import allowances
 from automation.models import StageRun
+from automation.pipeline.definition import Definition
+from automation.worker import pace
+from pause_manager import resources
 from pause_manager.holds.stops import Stop
+from pause_manager.resources.limits import SOON_SECONDS
 
 OTHERS = Stop("budget", "What is left is begun by others: ask again in a moment.")
 
@@ -28,6 +36,28 @@ def draw(stage_run: StageRun, work: LeasedSlice, wanted: int) -> tuple[int, Stop
         permit = allowance(work, wanted - drawn)
         drawn, stop = drawn + permit.passes, permit.stop or OTHERS
     return min(drawn, wanted), stop if drawn < wanted else None
+
+
+def take_start(stage: Definition, wanted: int) -> tuple[int, Stop | None]:
+    """(how many of its next items may start now, ``wanted`` at most; why none), by its resources' starts a minute.
+
+    One that is near is waited for. Call it outside transactions.
+    """
+    if not wanted:
+        return 0, None
+    gives_up_at = time.monotonic() + SOON_SECONDS
+    most = wanted
+    for name in stage.uses:
+        while True:
+            count, seconds = resources.take_starts(name, 1)
+            if count:
+                break
+            if time.monotonic() + seconds > gives_up_at:
+                return 0, pace.stop_of(name)
+            time.sleep(max(seconds, 0.001))
+        if count > 0:
+            most = 1
+    return most, None
 
 
 def begun(work: LeasedSlice, position: str) -> int:

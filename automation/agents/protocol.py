@@ -21,10 +21,10 @@ from automation.items import units
 from automation.leases import checkpoint, stops
 from automation.leases.checkpoint import Progress
 from automation.models import Agent, WorkSlice
-from automation.pipeline import TryLater
+from automation.pipeline import FreezeLane, NeedsInput, TryLater
 from automation.reports import progress_notifier
 from automation.runs import advancing, failing, lifecycle, reconciler
-from automation.worker import postponement, throttling
+from automation.worker import asking, postponement, throttling
 from automation.worker.stage_loop import FAILED, PROCESSED
 from pause_manager import fleet, resources
 from pause_manager.actor import Actor
@@ -185,6 +185,21 @@ def fail(
     if lost is not None:
         reconciler.handle_lost_leases([lost], AgentFailed(error))
     _follow_up(job, has_failures=has_failures, has_ended=True)
+    return _system(agent)
+
+
+def ask(agent: Agent, job_id: int, token: int, asked: NeedsInput | FreezeLane) -> Reply:
+    """``{system}``: holds the run with a question about the item after the cursor, or freezes its lane because of it.
+
+    The job is given back as it was last committed, and nothing has failed: the item is tried again once the question
+    is answered, or the freeze lifted. Of a run that has ended, or is being cancelled, nothing is asked.
+    """
+    with transaction.atomic():
+        job = _held(agent, job_id, token)
+        unit = next(units.units_of(job.work, job.stage_run))
+    # The run is locked before the slice: what has been found here is fenced by the token.
+    asking.carry_out(job.stage_run, job.work, unit.key, asked, worker=claiming.owner_of(agent))
+    _follow_up(job, has_ended=True)
     return _system(agent)
 
 

@@ -19,13 +19,14 @@ from django.db import connection, transaction
 from automation import conf, gate
 from automation.dispatch import turns
 from automation.dispatch.admission import LoopRequest, admit, park, read_nodes
-from automation.gate import resource_limits, standstills
+from automation.dispatch.resource_shares import ResourceShares, Wish
+from automation.gate import delays, resource_limits, resource_line, standstills
 from automation.gate.loop_limit import LOOP_LIMIT
 from automation.leases.lease_columns import KEEPS
 from automation.models import Lifecycle, StageRun, Ticket
 from automation.models.tables import RUN, SLICE, STAGE, TICKET
 from automation.pipeline import AGENT, definition
-from automation.pipeline.definition import INTERFACE, QUEUE
+from automation.pipeline.definition import IN_FLIGHT, INTERFACE, QUEUE, USED, USES_NOTHING
 from pause_manager.messaging.broker import BROKER_ERRORS, queue_depth
 from pause_manager.observability import gate_health
 
@@ -52,10 +53,13 @@ def dispatch(stage_run_ids: Sequence[int] | None = None, at_most: int | None = N
     ``at_most`` caps the messages for each stage: a run that returns from the pause queue starts with one loop.
 
     Wanted = min(concurrency, slices to do) - live leases - tickets out. A stage that the gate stops wants none. A run
-    of which nothing is in progress and nothing has room is parked in the pause queue.
+    of which nothing is in progress and nothing has room is parked in the pause queue. Those who are first in line for a
+    limited resource of the named stages come before these.
     """
     # 1. Read the nodes before anything is locked: their samples are in Redis, which may hang.
     seen = read_nodes()
+    if stage_run_ids:
+        stage_run_ids = _with_heads(stage_run_ids)
     with transaction.atomic(), connection.cursor() as cursor:
         which = "" if stage_run_ids is None else "AND stage.id = ANY(%s)"
         # 2. Lock the stages. Another dispatch of a stage is waited for: its count may be older than the lease that was
@@ -91,12 +95,27 @@ def dispatch(stage_run_ids: Sequence[int] | None = None, at_most: int | None = N
     return len(tickets)
 
 
+def _with_heads(stage_run_ids: Sequence[int]) -> list[int]:
+    """The stages, and those who are before them in the lines of their resources: as many as there are places."""
+    shares = ResourceShares(stage_run_ids)
+    return list({*stage_run_ids, *resource_line.heads(shares.loops())}) if shares else list(stage_run_ids)
+
+
 def _wanted(cursor: Any, stage_run_ids: Sequence[int]) -> list[LoopRequest]:
     values = {"ids": list(stage_run_ids), "max_loops": conf.settings().max_loops, **gate.values()}
     with gate_health.counted("gate"):
         cursor.execute(_WANTED, values)
         rows = cursor.fetchall()
-    return [replace(LoopRequest(*row), needs=definition.needs_of(orjson.loads(row[9]))) for row in rows]
+    requests = [replace(LoopRequest(*row[:11]), needs=definition.needs_of(orjson.loads(row[9]))) for row in rows]
+    wishes = [
+        Wish(request.messages, row[11], row[12], request.priority, row[13], row[14], request.stage_run_id)
+        for request, row in zip(requests, rows, strict=True)
+    ]
+    using = [wish.stage_run_id for wish in wishes if wish.uses]
+    if not using:
+        return requests
+    granted = ResourceShares(using).grant(wishes)
+    return [replace(request, messages=most) for request, most in zip(requests, granted, strict=True) if most]
 
 
 def replace_lost_tickets() -> int:
@@ -148,6 +167,7 @@ _SLICES = f"""
                 SELECT FROM {SLICE} AS slice
                  WHERE slice.stage_run_id = stage.id AND slice.finished_at IS NULL AND slice.lease_token IS NULL
                    AND (slice.available_at IS NULL OR slice.available_at <= statement_timestamp())
+                   AND (slice.is_begun OR {delays.HANDS_OUT})
                    AND slice.phase = (SELECT phase FROM {SLICE} WHERE stage_run_id = stage.id AND finished_at IS NULL
                                        ORDER BY phase LIMIT 1)
                  ORDER BY slice.ordinal LIMIT wants.loops) AS due) AS due
@@ -163,7 +183,9 @@ _WANTED = f"""
                least(wants.loops, slices.leased + slices.due, slices.leased + {resource_limits.PLACES})
                    - slices.leased - tickets.out AS messages,
                (stage.definition->'needs')::text AS needs,
-               greatest(0, slices.kept - tickets.out) AS kept
+               greatest(0, slices.kept - tickets.out) AS kept,
+               CASE WHEN {USES_NOTHING} THEN '{{}}'::text[] ELSE ARRAY {USED} END AS uses, {IN_FLIGHT} AS in_flight,
+               slices.leased, stage.turn_at
           FROM {STAGE} AS stage
           JOIN {RUN} AS run ON run.id = stage.run_id
          CROSS JOIN LATERAL (SELECT {_LOOPS} AS loops) AS wants
@@ -172,7 +194,8 @@ _WANTED = f"""
          WHERE stage.id = ANY(%(ids)s) AND {gate.OPEN}
            AND (stage.loop_retry_at IS NULL OR stage.loop_retry_at <= statement_timestamp())
     )
-    SELECT id, slug, run_id, pipeline, priority, ignores_capacity, queue, in_progress, messages, needs, kept
+    SELECT id, slug, run_id, pipeline, priority, ignores_capacity, queue, in_progress, messages, needs, kept,
+           uses, in_flight, leased, turn_at
       FROM wanted WHERE messages > 0 ORDER BY priority, id
 """
 

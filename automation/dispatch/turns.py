@@ -118,7 +118,8 @@ _WAITING = f"""
      CROSS JOIN LATERAL ({_LEASES.format(run="run.id")}) AS theirs(leases)
      WHERE stage.lifecycle = 'running' AND {gate.OPEN}
 """
-_IN_TURN = "ORDER BY waiting.priority, waiting.leases, waiting.turn_at NULLS FIRST, waiting.id LIMIT 1"
+# The last by the stage, not by its message: the order of who waits for a resource, see ``gate.resource_line``.
+_IN_TURN = "ORDER BY waiting.priority, waiting.leases, waiting.turn_at NULLS FIRST, waiting.stage_run_id LIMIT 1"
 
 # Who has it locked is about to lease a slice of it, and that counts as well.
 _NOTE = f"""

@@ -3,12 +3,12 @@
 But for the order of a lane: one that cannot be read keeps nobody."""
 
 from automation.gate.blocked import blocked, may_start
-from automation.gate.explanation import GIVES_WAY, ORDER, explain
+from automation.gate.explanation import GIVES_WAY, ORDER, explain, explain_each
 from automation.gate.lane_order import lane_has_active_run
 from automation.gate.place_in_line import Place, place_in_line
 from automation.gate.predicate import (
     OPEN,
-    OPEN_WITHOUT_RESOURCES,
+    OPEN_IF_PLAIN,
     holds_of_all_nodes,
     scopes_at_work,
     scopes_of,
@@ -19,12 +19,13 @@ from pause_manager.reasons import Reason, may_proceed
 __all__ = [
     "GIVES_WAY",
     "OPEN",
-    "OPEN_WITHOUT_RESOURCES",
+    "OPEN_IF_PLAIN",
     "ORDER",
     "Place",
     "Reason",
     "blocked",
     "explain",
+    "explain_each",
     "holds_of_all_nodes",
     "lane_has_active_run",
     "may_proceed",

@@ -9,7 +9,6 @@ from uuid import UUID
 
 from django.db import connection
 
-from automation.models import AutomationRun
 from automation.models.tables import DEPENDENCY, RUN
 from pause_manager.models import Hold
 from pause_manager.reasons import ReasonCode
@@ -77,11 +76,19 @@ class Awaited:
         return f"run {name} completes"
 
 
-def awaited_by(run: AutomationRun) -> list[Awaited]:
-    """What ``run`` waits for, in the order in which it was declared. One statement."""
+def awaited_by(run_ids: Iterable[UUID]) -> dict[UUID, list[Awaited]]:
+    """What the runs wait for, each in the order in which it was declared; those that wait for nothing left out.
+
+    One statement.
+    """
+    found: dict[UUID, list[Awaited]] = {}
+    if not (ids := list(run_ids)):
+        return found
     with connection.cursor() as cursor:
-        cursor.execute(_AWAITED, {"run": run.pk})
-        return [Awaited(*row) for row in cursor.fetchall()]
+        cursor.execute(_AWAITED, {"runs": ids})
+        for run_id, *row in cursor.fetchall():
+            found.setdefault(run_id, []).append(Awaited(*row))
+    return found
 
 
 def waiting_among(run_ids: Iterable[UUID]) -> set[UUID]:
@@ -94,7 +101,7 @@ def waiting_among(run_ids: Iterable[UUID]) -> set[UUID]:
 
 
 _AWAITED = f"""
-    SELECT needed.after_id, needed.created_at, other.pipeline, other.lifecycle, other.finished_at,
+    SELECT needed.run_id, needed.after_id, needed.created_at, other.pipeline, other.lifecycle, other.finished_at,
            other.deleted_at IS NOT NULL, other.cancel_requested_at IS NOT NULL, hold.kind, hold.actor, hold.reason
       FROM {DEPENDENCY} AS needed
       LEFT JOIN {RUN} AS other ON other.id = needed.after_id
@@ -102,6 +109,6 @@ _AWAITED = f"""
             SELECT kind, actor, reason FROM {Hold._meta.db_table}
              WHERE scope = 'run:' || needed.after_id AND released_at IS NULL
              ORDER BY (kind = 'capacity'), created_at LIMIT 1) AS hold ON true
-     WHERE needed.run_id = %(run)s AND needed.satisfied_at IS NULL AND needed.released_at IS NULL
+     WHERE needed.run_id = ANY(%(runs)s::uuid[]) AND needed.satisfied_at IS NULL AND needed.released_at IS NULL
      ORDER BY needed.created_at, needed.id
 """

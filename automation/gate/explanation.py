@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
+from uuid import UUID
 
 from automation.gate import (
+    delays,
     dependencies,
     file_sharing,
     idle_reasons,
@@ -18,8 +20,8 @@ from automation.gate import (
     standstills,
 )
 from automation.gate.idle_reasons import IdleReason
-from automation.gate.predicate import holds_of_all_nodes, scopes_of
 from automation.gate.problems import Problem
+from automation.gate.reads import Reads
 from automation.models import TERMINAL, AutomationRun, Lifecycle, WorkSlice
 from pause_manager.actor import SYSTEM
 from pause_manager.holds import wording
@@ -44,6 +46,7 @@ ORDER = (
     ReasonCode.CAPACITY,
     ReasonCode.CODE_MISSING,
     ReasonCode.FILES_NOT_SHARED,
+    ReasonCode.DELAY,
 )
 """The order in which reasons are told; the first is the one a list shows."""
 COPYING = ReasonCode.COPYING
@@ -58,6 +61,17 @@ def explain(run: AutomationRun) -> list[Reason]:
 
     Empty means that it may.
     """
+    return _explain(run, Reads([run]))
+
+
+def explain_each(runs: Iterable[AutomationRun]) -> dict[UUID, list[Reason]]:
+    """:func:`explain` of each: in a few statements for all that have not started."""
+    known = list(runs)
+    reads = Reads(run for run in known if run.lifecycle not in TERMINAL)
+    return {run.pk: _explain(run, reads) for run in known}
+
+
+def _explain(run: AutomationRun, reads: Reads) -> list[Reason]:
     if run.lifecycle in TERMINAL:
         return [
             Reason(
@@ -79,11 +93,13 @@ def explain(run: AutomationRun) -> list[Reason]:
     if run.copying is not None:
         sentence = f"Its items are still being copied from run {run.retry_of_id}: {run.total_items:,} so far."
         reasons.append(Reason(COPYING, sentence, run.created_at, SYSTEM.name, "they are all there, by itself"))
-    reasons += _of_holds_and_order(run)
-    reasons += _of_code(run)
-    reasons += _of_files(run)
+    reasons += _of_holds_and_order(run, reads)
+    reasons += _of_code(run, reads)
+    reasons += _of_files(run, reads)
     if run.lifecycle == Lifecycle.RUNNING:
+        reasons += _of_overrides(reads)
         reasons += _of_resources(run)
+        reasons += _of_delays(run)
         reasons += [_of_wait(wait) for wait in idle_reasons.of(run, is_kept=not may_proceed(reasons))]
         reasons += [_of_yield(node, why) for node, why in _yielding(run)]
         reasons += [_of_trouble(trouble) for trouble in problems.of(run)]
@@ -101,25 +117,21 @@ def _of_cancel(run: AutomationRun) -> str:
     return f"It is being cancelled. {deferred}" if deferred else waits
 
 
-def _of_holds_and_order(run: AutomationRun) -> list[Reason]:
+def _of_holds_and_order(run: AutomationRun, reads: Reads) -> list[Reason]:
     """Holds, dependencies and the lane, each read by itself; what cannot be read comes first."""
     unreadable: list[Reason] = []
     holds: list[Hold] = []
-    judged: dict[str, Callable[[], list[Hold]]] = {
-        "holds": lambda: list(Hold.objects.covering(scopes_of(run))),
-        "node": holds_of_all_nodes,
-    }
+    judged: dict[str, Callable[[], list[Hold]]] = {"holds": lambda: reads.holds(run), "node": reads.holds_of_nodes}
     for layer, read in judged.items():
         try:
-            with gate_health.guarded_read(layer):
-                holds += read()
+            holds += read()
         except Exception as error:
             unreadable.append(_unreadable(layer, error))
     ordered: list[tuple[str, datetime, Reason]] = [
         (wording.code_of(hold), hold.created_at, _of_capacity(hold) or wording.reason_of(hold)) for hold in holds
     ]
     for read_reasons in (_of_dependencies, _of_lane):
-        for reason in read_reasons(run):
+        for reason in read_reasons(run, reads):
             if reason.code == UNREADABLE:
                 unreadable.append(reason)
             else:
@@ -128,13 +140,12 @@ def _of_holds_and_order(run: AutomationRun) -> list[Reason]:
     return [*unreadable, *(reason for _, _, reason in ordered)]
 
 
-def _of_dependencies(run: AutomationRun) -> list[Reason]:
+def _of_dependencies(run: AutomationRun, reads: Reads) -> list[Reason]:
     """The runs that it is to wait for."""
     if run.started_at is not None:
         return []
     try:
-        with gate_health.guarded_read("dependency"):
-            awaited = dependencies.awaited_by(run)
+        awaited = reads.awaited(run)
     except Exception as error:
         return [_unreadable("dependency", error)]
     return [
@@ -143,13 +154,12 @@ def _of_dependencies(run: AutomationRun) -> list[Reason]:
     ]
 
 
-def _of_lane(run: AutomationRun) -> list[Reason]:
+def _of_lane(run: AutomationRun, reads: Reads) -> list[Reason]:
     """The runs of its lane that are before it. An order that cannot be read keeps nobody."""
     if run.lane_seat_at is not None:
         return []
     try:
-        with gate_health.guarded_read("lane"):
-            ahead = lane_order.ahead_of(run)
+        ahead = reads.ahead(run)
     except Exception as error:
         sentence = f"The order of its lane cannot be read ({type(error).__name__}); it is not waited for."
         return [Reason(UNREADABLE, sentence, None, SYSTEM.name, _READABLE, keeps=False)]
@@ -173,17 +183,26 @@ def _of_trouble(trouble: Problem) -> Reason:
     return Reason(trouble.code, trouble.sentence, trouble.since, SYSTEM.name, trouble.lifted_by, keeps=False)
 
 
-def _of_code(run: AutomationRun) -> list[Reason]:
+def _of_code(run: AutomationRun, reads: Reads) -> list[Reason]:
     """What of the code that it wants now this release does not have."""
     try:
+        found = [one for one in reads.stages(run) if not installed_code.is_here(run.pipeline, one)]
         with gate_health.guarded_read("code"):
-            found = [one for one in run.stages.current() if not installed_code.is_here(run.pipeline, one)]
             since = standstills.since(run.pk, standstills.CODE_MISSING) if found else None
     except Exception as error:
         return [_unreadable("code", error)]
     sentences = dict.fromkeys(installed_code.missing(run.pipeline, stage_run) for stage_run in found)
     lifted = "a release that has it is installed"
     return [Reason(standstills.CODE_MISSING, sentence, since, SYSTEM.name, lifted) for sentence in sentences]
+
+
+def _of_overrides(reads: Reads) -> list[Reason]:
+    """Nothing, unless claims cannot read how many loops there may be."""
+    try:
+        reads.overrides()
+    except Exception as error:
+        return [_unreadable("overrides", error)]
+    return []
 
 
 def _of_resources(run: AutomationRun) -> list[Reason]:
@@ -194,14 +213,37 @@ def _of_resources(run: AutomationRun) -> list[Reason]:
     except Exception as error:
         return [_unreadable("resources", error)]
     code = resource_limits.LIMITED
-    return [Reason(code, one.sentence, one.since, SYSTEM.name, one.lifted_by, keeps=one.keeps) for one in waits]
+    return [
+        Reason(code, one.sentence, one.since, SYSTEM.name, one.lifted_by, keeps=one.keeps, figures=one.figures)
+        for one in waits
+    ]
 
 
-def _of_files(run: AutomationRun) -> list[Reason]:
+def _of_delays(run: AutomationRun) -> list[Reason]:
+    """What begins later, between batches and between stages."""
+    try:
+        with gate_health.guarded_read("delays"):
+            found = delays.of(run)
+    except Exception as error:
+        return [_unreadable("delays", error)]
+    return [
+        Reason(
+            delays.CODE,
+            one.sentence,
+            one.since,
+            SYSTEM.name,
+            "its time comes, by itself",
+            figures={"stage": one.stage, "starts_at": one.starts_at.isoformat()},
+        )
+        for one in found
+    ]
+
+
+def _of_files(run: AutomationRun, reads: Reads) -> list[Reason]:
     """Whether those who may work on it have its files."""
     try:
+        found = file_sharing.problem(run, reads.places_of_files())
         with gate_health.guarded_read("files"):
-            found = file_sharing.problem(run, file_sharing.told())
             since = standstills.since(run.pk, file_sharing.NOT_SHARED) if found else None
     except Exception as error:
         return [_unreadable("files", error)]
@@ -246,7 +288,9 @@ def _unreadable(layer: str, error: Exception) -> Reason:
         "node": "The holds on nodes",
         "code": "Its current stages",
         "dependency": "The runs that it depends on",
+        "delays": "The delays between its batches and stages",
     }
-    what = {**known, "files": "The place of its files", "resources": "The limits of its resources"}[layer]
+    known |= {"files": "The place of its files", "resources": "The limits of its resources"}
+    what = {**known, "overrides": "The limits of its loops"}[layer]
     sentence = f"{what} cannot be read ({type(error).__name__})."
     return Reason(UNREADABLE, sentence, None, SYSTEM.name, _READABLE)

@@ -39,7 +39,8 @@ def waits(run: str) -> str:
     )
 
 
-def _passed_over(run: str, lane: str) -> str:
+def passed_over(run: str, lane: str) -> str:
+    """SQL: those behind it do not wait for it."""
     return (
         f"({dependencies.unmet(run)} OR ({run}.paused_at IS NOT NULL "
         f"AND EXISTS (SELECT FROM {LANE} WHERE name = {lane} AND policy = 'skip_parked')))"
@@ -63,7 +64,7 @@ def _before(run: str) -> str:
     return f"""
         SELECT other.id, NULL::timestamptz FROM {RUN} AS other
          WHERE other.lane = {run}.lane AND other.id <> {run}.id AND {waits("other")} AND {order("other")} < {order(run)}
-           AND NOT {_passed_over("other", f"{run}.lane")}
+           AND NOT {passed_over("other", f"{run}.lane")}
          ORDER BY other.priority, other.lane_order, other.created_at, other.id LIMIT {width(f"{run}.lane")}
     """
 
@@ -83,7 +84,7 @@ MUST_WAIT = must_wait("run")
 def _first_of(lane: str) -> str:
     return f"""
         SELECT run.id, run.lifecycle FROM {RUN} AS run
-         WHERE run.lane = {lane} AND {waits("run")} AND NOT {_passed_over("run", lane)}
+         WHERE run.lane = {lane} AND {waits("run")} AND NOT {passed_over("run", lane)}
          ORDER BY run.priority, run.lane_order, run.created_at, run.id
          LIMIT greatest(0, {width(lane)} - (
                SELECT count(*) FROM {RUN} AS seated WHERE seated.lane = {lane} AND seated.lane_seat_at IS NOT NULL))
@@ -130,13 +131,19 @@ class Ahead:
         return f"{str(self.id)[:8]} ({self.pipeline}, {state})"
 
 
-def ahead_of(run: AutomationRun) -> list[Ahead]:
-    """The runs that ``run`` waits for in its lane: as many as it has places; none if a place is free for it."""
+def ahead_of(run_ids: Iterable[UUID]) -> dict[UUID, list[Ahead]]:
+    """The runs that each waits for in its lane: as many as it has places. Left out are those for which one is free.
+
+    One statement.
+    """
+    rows: dict[UUID, list[tuple[Any, ...]]] = {}
+    if not (ids := list(run_ids)):
+        return {}
     with connection.cursor() as cursor:
-        cursor.execute(_AHEAD, {"run": run.pk})
-        rows = cursor.fetchall()
-    places = rows[0][0] if rows else 0
-    return [Ahead(*row[1:]) for row in rows[:places]] if rows and len(rows) >= places else []
+        cursor.execute(_AHEAD, {"runs": ids})
+        for run_id, *row in cursor.fetchall():
+            rows.setdefault(run_id, []).append(tuple(row))
+    return {pk: [Ahead(*row[1:]) for row in of[: of[0][0]]] for pk, of in rows.items() if len(of) >= of[0][0]}
 
 
 def ahead_of_new(lane: str) -> list[Ahead]:
@@ -194,12 +201,12 @@ def lane_has_active_run(run_id: Any) -> bool:
 
 
 _AHEAD = f"""
-    SELECT {width("run.lane")}, other.id, other.pipeline, other.lifecycle, other.paused_at IS NOT NULL,
+    SELECT run.id, {width("run.lane")}, other.id, other.pipeline, other.lifecycle, other.paused_at IS NOT NULL,
            other.lane_seat_at IS NOT NULL
       FROM {RUN} AS run
      CROSS JOIN LATERAL (({_seated("run")}) UNION ALL ({_before("run")})) AS ahead(id, since)
       JOIN {RUN} AS other ON other.id = ahead.id
-     WHERE run.id = %(run)s AND run.lane_seat_at IS NULL
+     WHERE run.id = ANY(%(runs)s::uuid[]) AND run.lane_seat_at IS NULL
      ORDER BY ahead.since NULLS LAST, other.priority, other.lane_order, other.created_at, other.id
 """
 
@@ -209,7 +216,7 @@ _AHEAD_OF_NEW = f"""
       FROM {RUN} AS other
      WHERE other.lane = %(lane)s AND (other.lane_seat_at IS NOT NULL OR (
            {waits("other")} AND other.priority <= {AutomationRun._meta.get_field("priority").default}
-           AND NOT {_passed_over("other", "%(lane)s")}))
+           AND NOT {passed_over("other", "%(lane)s")}))
      ORDER BY other.lane_seat_at NULLS LAST, other.priority, other.lane_order, other.created_at, other.id
      LIMIT {width("%(lane)s")}
 """

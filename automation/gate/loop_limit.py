@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from automation.pipeline.definition import CONCURRENCY
+from automation.pipeline.definition import BATCH_DELAY, CONCURRENCY
+from pause_manager.models import Override
 from pause_manager.overrides import kinds
 
 KIND = "stage_concurrency"
@@ -11,5 +12,12 @@ KIND = "stage_concurrency"
 _OF_RUN = "'run:' || run.id || '/' || stage.slug"
 _OF_PIPELINE = "'pipeline:' || run.pipeline || '/' || stage.slug"
 
-LOOP_LIMIT = f"coalesce(({kinds.active_value(KIND, _OF_RUN, _OF_PIPELINE)})::int, {CONCURRENCY})"
-"""SQL over ``run`` and ``stage``; null: no limit."""
+LOOP_LIMIT = f"""least(
+    coalesce(({kinds.active_value(KIND, _OF_RUN, _OF_PIPELINE)})::int, {CONCURRENCY}),
+    CASE WHEN {BATCH_DELAY} > 0 THEN 1 END)"""
+"""SQL over ``run`` and ``stage``; null: no limit. Where batches are apart, one is in progress at a time."""
+
+
+def check() -> None:
+    """Raise what keeps claims from reading the overrides that :data:`LOOP_LIMIT` asks for."""
+    Override.objects.active().filter(kind=KIND).exists()

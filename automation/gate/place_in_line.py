@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import NamedTuple
+from uuid import UUID
 
 from django.db import connection
 
 from automation.gate import dependencies
-from automation.gate.lane_order import order, waits, width
+from automation.gate.lane_order import order, passed_over, waits, width
 from automation.models import AutomationRun
 from automation.models.tables import RUN
 from pause_manager.models import Hold
@@ -31,10 +32,13 @@ class Place(NamedTuple):
 
 
 def place_in_line(run: AutomationRun) -> Place:
-    """The position of ``run`` among what waits for its lane, whatever keeps each of these, and its expected start.
+    """The position of ``run`` among what waits for its lane, and its expected start.
 
-    The start is not known while the lane, the fleet or the run is held, while a run before it is paused or waits for a
-    dependency, or while the rate of a pipeline is not measured: no run of it has completed for the site.
+    Not counted is what the lane passes over: a run that waits for a dependency, and a paused one where those are
+    skipped. What a hold on a lane, a pipeline or a queue keeps does not lose its turn, and counts.
+
+    The start is not known while the lane, the fleet or the run is held, while a run before it is paused, or while the
+    rate of a pipeline is not measured: no run of it has completed for the site.
     """
     with connection.cursor() as cursor:
         cursor.execute(_OWN, [run.pk])
@@ -52,6 +56,21 @@ def place_in_line(run: AutomationRun) -> Place:
     return Place(before + 1, expected if is_known else None)
 
 
+def position_of_new(lane: str) -> int:
+    """The position of a run that is created now, with the usual priority, and waits for ``lane``."""
+    with connection.cursor() as cursor:
+        cursor.execute(_POSITION_OF_NEW, {"lane": lane})
+        (before,) = cursor.fetchone()
+    return int(before) + 1
+
+
+def first_unpaused(lane: str, at_most: int) -> dict[UUID, int]:
+    """The first runs that wait for ``lane`` and are not paused, in order, with their positions. One statement."""
+    with connection.cursor() as cursor:
+        cursor.execute(_FIRST_UNPAUSED, {"lane": lane, "at_most": at_most})
+        return dict(cursor.fetchall())
+
+
 _OWN = f"""
     SELECT run.priority, run.lane_order, run.created_at, run.id, run.lane, run.site_id FROM {RUN} AS run
      WHERE run.id = %s AND {waits("run")}
@@ -62,14 +81,35 @@ _ITS_ORDER = "(%(priority)s, %(lane_order)s, %(created_at)s::timestamptz, %(id)s
 _POSITION = f"""
     SELECT count(*) FROM {RUN} AS other
      WHERE other.lane = %(lane)s AND {waits("other")} AND {order("other")} < {_ITS_ORDER}
+       AND NOT {passed_over("other", "%(lane)s")}
+"""
+
+_POSITION_OF_NEW = f"""
+    SELECT count(*) FROM {RUN} AS other
+     WHERE other.lane = %(lane)s AND {waits("other")}
+       AND other.priority <= {AutomationRun._meta.get_field("priority").default}
+       AND NOT {passed_over("other", "%(lane)s")}
+"""
+
+# Told from the front as far as it is asked for, however many wait.
+_FIRST_UNPAUSED = f"""
+    SELECT id, position FROM (
+           SELECT other.id, other.paused_at,
+                  1 + count(*) FILTER (WHERE NOT {passed_over("other", "%(lane)s")}) OVER (
+                      ORDER BY other.priority, other.lane_order, other.created_at, other.id
+                      ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS position
+             FROM {RUN} AS other WHERE other.lane = %(lane)s AND {waits("other")}
+            ORDER BY other.priority, other.lane_order, other.created_at, other.id) AS line
+     WHERE paused_at IS NULL LIMIT %(at_most)s
 """
 
 _EXPECTED = f"""
     WITH ahead AS MATERIALIZED (
         SELECT other.pipeline, other.total_items,
-               other.paused_at IS NOT NULL OR {dependencies.unmet("other")} AS is_kept, 0.0 AS worked
+               other.paused_at IS NOT NULL AS is_kept, 0.0 AS worked
           FROM {RUN} AS other
          WHERE other.lane = %(lane)s AND {waits("other")} AND {order("other")} < {_ITS_ORDER}
+           AND NOT {passed_over("other", "%(lane)s")}
          UNION ALL
         SELECT other.pipeline, other.total_items, other.paused_at IS NOT NULL,
                greatest(0, extract(epoch FROM statement_timestamp() - other.started_at) - other.paused_seconds)

@@ -7,13 +7,14 @@ from datetime import timedelta
 from typing import Any
 
 from automation.gate import (
+    delays,
     file_sharing,
     installed_code,
     resource_limits,
 )
 from automation.models import AutomationRun, StageRun
 from automation.pipeline import definition
-from automation.pipeline.definition import QUEUE, USES_NOTHING, Definition
+from automation.pipeline.definition import IS_PLAIN, QUEUE, Definition
 from pause_manager import conf, scopes
 from pause_manager.models import Hold, WorkerNode
 
@@ -35,7 +36,7 @@ USES_HELD = f"""
 """
 """SQL over ``stage``: a resource that it uses is held."""
 
-_OPEN_BUT_FOR_RESOURCES = f"""
+_OPEN_IF_PLAIN = f"""
     run.finished_at IS NULL AND run.lifecycle = 'running' AND run.cancel_requested_at IS NULL
     AND run.lane_seat_at IS NOT NULL
     AND {installed_code.IS_HERE}
@@ -46,15 +47,17 @@ _OPEN_BUT_FOR_RESOURCES = f"""
            AND hold.scope IN ('fleet', 'pipeline:' || run.pipeline, 'lane:' || run.lane, 'run:' || run.id,
                               'queue:' || {QUEUE}))
     AND NOT {ALL_NODES_HELD}
+    AND NOT {delays.STARTS_LATER}
 """
 OPEN = f"""
-    {_OPEN_BUT_FOR_RESOURCES}
+    {_OPEN_IF_PLAIN}
+    AND NOT {delays.BETWEEN_BATCHES}
     AND NOT {USES_HELD}
     AND {resource_limits.HAVE_PLACES}
 """
 """SQL over ``run`` and ``stage``: nothing keeps the stage. The statement is given :func:`values`."""
-OPEN_WITHOUT_RESOURCES = f"({USES_NOTHING} AND {_OPEN_BUT_FOR_RESOURCES})"
-"""The same, shorter by a third to plan, for a stage that is known to use none: false for one that does."""
+OPEN_IF_PLAIN = f"({IS_PLAIN} AND {_OPEN_IF_PLAIN})"
+"""The same, shorter by a third to plan, for a stage without resources and delays between batches; else false."""
 
 
 def values() -> dict[str, Any]:

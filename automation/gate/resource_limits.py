@@ -76,6 +76,7 @@ class Wait:
     lifted_by: str
     keeps: bool
     """Whether the run has no loop that uses it."""
+    figures: dict[str, Any]
 
 
 def waits_of(run: AutomationRun) -> list[Wait]:
@@ -95,25 +96,35 @@ def waiting_among(run_ids: Iterable[UUID]) -> set[UUID]:
 
 
 def _wait(row: dict[str, Any]) -> Wait | None:
-    name, keeps = row["name"], not row["own"]
+    name = row["name"]
+    figures = {
+        "resource": name,
+        "in_use": row["in_use"],
+        "max_at_once": row["most"],
+        "max_per_minute": row["max_per_minute"],
+    }
+
+    def wait(sentence: str, since: datetime | None, lifted_by: str) -> Wait:
+        return Wait(sentence, since, lifted_by, keeps=not row["own"], figures=figures)
+
     if row["is_full"]:
         if row["state"] == Resource.State.PROBING:
             since = times.written(row["probing_since"])
             sentence = (
                 f"Resource {name} said “too much”. Since {since} one loop or task asks it again, the others wait."
             )
-            return Wait(sentence, row["probing_since"], "it answers, and the others follow step by step", keeps)
+            return wait(sentence, row["probing_since"], "it answers, and the others follow step by step")
         used = f"{row['in_use']} of {row['most']}"
         if row["state"] == Resource.State.RAMPING:
             sentence = f"Resource {name} answers again after “too much”: {used} places at once are taken."
             step = f"{conf.settings().ramp_seconds:g} s"
-            return Wait(sentence, row["ramping_since"], f"there are twice as many places after each {step}", keeps)
+            return wait(sentence, row["ramping_since"], f"there are twice as many places after each {step}")
         sentence = f"Resource {name} is limited to {row['most']} at once: {used} places are taken."
-        return Wait(sentence, None, "one that uses it ends, or its limit is raised", keeps)
+        return wait(sentence, None, "one that uses it ends, or its limit is raised")
     if row["starts_later"]:
         at = times.written(row["next_start_at"])
         sentence = f"Resource {name} is limited to {row['max_per_minute']:,} starts a minute: the next is at {at}."
-        return Wait(sentence, None, "its time comes, or the limit is raised", keeps)
+        return wait(sentence, None, "its time comes, or the limit is raised")
     return None
 
 

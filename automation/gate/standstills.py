@@ -10,7 +10,7 @@ from uuid import UUID
 from django.db import connection
 from django.db.models.functions import Now
 
-from automation.gate import file_sharing, installed_code
+from automation.gate import delays, file_sharing, installed_code
 from automation.models import Standstill
 from automation.models.tables import RUN, SLICE, STAGE, STANDSTILL
 from pause_manager.reasons import ReasonCode
@@ -81,6 +81,24 @@ def since(run_id: UUID, code: str) -> datetime | None:
     now = Standstill.objects.filter(run=run_id, code=code, until__isnull=True)
     return now.values_list("since", flat=True).first()
 
+
+END_DELAY = f"""
+    WITH stood AS (
+        SELECT stage.run_id, stage.started_at, {delays.BATCH_ENDED_AT} AS since,
+               least({delays.NEXT_BATCH_AT}, statement_timestamp()) AS until
+          FROM {STAGE} AS stage
+         WHERE stage.id = %s AND {delays.NEXT_BATCH_AT} IS NOT NULL
+           AND {delays.ALONE.format(since=delays.BATCH_ENDED_AT, until=delays.NEXT_BATCH_AT)}
+    ), before AS (
+        DELETE FROM {STANDSTILL} AS one USING stood
+         WHERE one.run_id = stood.run_id AND one.code = '{delays.CODE}' AND one.since >= stood.started_at
+           AND one.until > stood.since - interval '{CLOSE_SECONDS} seconds'
+     RETURNING one.until - one.since AS length
+    )
+    INSERT INTO {STANDSTILL} (run_id, code, since, until)
+    SELECT run_id, '{delays.CODE}', since - coalesce((SELECT sum(length) FROM before), interval '0'), until FROM stood
+"""
+"""A batch of the stage is handed out: the delay before it, unless another stage was at work meanwhile, is over."""
 
 WAITS = f"""
     EXISTS (SELECT FROM {STANDSTILL} WHERE run_id = run.id AND code = '{NO_FREE_WORKER}' AND until IS NULL)

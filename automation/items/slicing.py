@@ -28,18 +28,23 @@ class Range:
     size: int
 
 
-def cut(stage_run: StageRun, stage: Definition, sources: list[StageRun]) -> list[Range]:
-    """The ranges of a stage whose sources are complete. Reads immutable rows only, so it needs no lock."""
+def cut(stage_run: StageRun, stage: Definition, sources: list[StageRun]) -> tuple[list[Range], int]:
+    """The ranges of a stage whose sources are complete, and how many items are beyond its ``max_items``.
+
+    Reads immutable rows only, so it needs no lock.
+    """
     ids = [source.pk for source in sources]
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT count(*) FROM {ITEM} WHERE made_by_id = ANY(%s)", [ids])
-        (total,) = cursor.fetchone()
+        (there,) = cursor.fetchone()
+        total = there if stage.max_items is None else min(there, stage.max_items)
         size = slice_size(stage, total, seconds_per_item(stage_run))
-        ranges = []
+        ranges: list[Range] = []
         for pk in ids:
-            cursor.execute(_CUT, {"source": pk, "size": size})
+            left = total - sum(found.size for found in ranges)
+            cursor.execute(_CUT, {"source": pk, "size": size, "most": left})
             ranges += [Range(pk, *row) for row in cursor.fetchall()]
-    return ranges
+    return ranges, there - total
 
 
 def slice_size(stage: Definition, total: int, seconds_per_item: float | None) -> int:
@@ -95,6 +100,6 @@ def slices_of(stage_run: StageRun, stage: Definition, ranges: list[Range]) -> li
 _CUT = f"""
     SELECT min(key), max(key), count(*)
       FROM (SELECT key, (row_number() OVER (ORDER BY key) - 1) / %(size)s AS part
-              FROM {ITEM} WHERE made_by_id = %(source)s) AS numbered
+              FROM {ITEM} WHERE made_by_id = %(source)s ORDER BY key LIMIT %(most)s) AS numbered
      GROUP BY part ORDER BY part
 """

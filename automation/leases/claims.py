@@ -25,14 +25,15 @@ from django.db import connection, transaction
 
 from automation import conf, gate
 from automation.errors import NoRoom
-from automation.gate import resource_limits, standstills
+from automation.gate import delays, resource_limits, standstills
 from automation.gate.loop_limit import LOOP_LIMIT
 from automation.items.leased_slice import LeasedSlice
-from automation.leases import split
+from automation.leases import batches, split
 from automation.leases.holders import Worker
 from automation.leases.lease_columns import KEEPS
 from automation.models.tables import RUN, SLICE, STAGE
-from automation.pipeline.definition import GROUP_SIZE, USES_NOTHING
+from automation.models.work import WorkSlice
+from automation.pipeline.definition import BATCH_DELAY, GROUP_SIZE, IS_PLAIN
 from pause_manager import holds, nodes, resources
 from pause_manager.nodes.machines import identity
 from pause_manager.observability import gate_health
@@ -106,18 +107,18 @@ def _claim(
             limited = frozenset(resources.lock(limited))
         # 1. Lock the run and the holds, shared with other claims.
         cursor.execute(_TAKE_SHARES, [stage_run_id])
-        uses_nothing = cursor.fetchone()
+        is_plain = cursor.fetchone()
         # 2. Lock the stage, if the gate lets it proceed.
         with gate_health.counted("gate"):
             cursor.execute(
-                _OPEN_WITHOUT_RESOURCES if uses_nothing == (True,) else _OPEN,
+                _OPEN_IF_PLAIN if is_plain == (True,) else _OPEN,
                 {"stage": stage_run_id, "boot_id": worker.boot_id, "node": worker.node, **gate.values()},
             )
         found = cursor.fetchone()
         if found is None:
             return None
         # 3. See that the node is not held. No machine is renamed once the shares are taken.
-        node, kept, kept_gpus, concurrency, group_size, run_id, waits, terms = found
+        node, kept, kept_gpus, concurrency, group_size, run_id, waits, terms, is_apart, hands_out = found
         terms = orjson.loads(terms) if terms else {}
         if not terms.keys() <= limited:
             raise _Limited(limited | terms.keys())
@@ -137,6 +138,7 @@ def _claim(
             "concurrency": concurrency,
             "group": group_size,
             "is_fresh": is_fresh,
+            "hands_out": hands_out,
             **_suspicion(),
         }
         # 4. Take the slice that keeps its admission here, if there is one.
@@ -153,6 +155,8 @@ def _claim(
         if row is not None and waits:
             standstills.end_waiting(run_id)
         work = LeasedSlice(*row) if row else None
+        if work is not None and is_apart and hands_out and work.phase == WorkSlice.Phase.WORK:
+            batches.hand_out(work)
         if work is not None and terms:
             _agree(work, terms)
         if work is not None and work.is_suspect and not work.is_alone and work.source_id is not None:
@@ -200,12 +204,12 @@ def leased_by(slice_id: int, token: int, owner: str) -> LeasedSlice | None:
 # The run first: placing a hold locks the run before it waits for the shares.
 _TAKE_SHARES = f"""
     WITH stage AS MATERIALIZED (
-        SELECT run_id, {USES_NOTHING} AS uses_nothing FROM {STAGE} AS stage WHERE id = %s
+        SELECT run_id, {IS_PLAIN} AS is_plain FROM {STAGE} AS stage WHERE id = %s
     ), run AS MATERIALIZED (
         SELECT 1 FROM {RUN} WHERE id = (SELECT run_id FROM stage) FOR SHARE
     ), taken AS MATERIALIZED (
         {holds.TAKE_SHARE} FROM run)
-    SELECT stage.uses_nothing FROM stage CROSS JOIN taken
+    SELECT stage.is_plain FROM stage CROSS JOIN taken
 """
 
 _LEASE = f"""
@@ -238,16 +242,16 @@ _OPEN_IF = f"""
         SELECT coalesce((SELECT name FROM {identity.MACHINE} WHERE boot_id = %(boot_id)s), %(node)s) AS node
     )
     SELECT here.node, kept.id, kept.lease_gpus, {LOOP_LIMIT}, {GROUP_SIZE}, run.id, {standstills.WAITS},
-           {{terms}}
+           {{terms}}, {{delays}}
       FROM here CROSS JOIN {STAGE} AS stage
       JOIN {RUN} AS run ON run.id = stage.run_id
       LEFT JOIN LATERAL ({_KEPT}) AS kept ON true
      WHERE stage.id = %(stage)s AND stage.lifecycle = 'running' AND {{is_open}}
        FOR NO KEY UPDATE OF stage
 """
-_OPEN = _OPEN_IF.format(terms=resource_limits.TERMS, is_open=gate.OPEN)
-_OPEN_WITHOUT_RESOURCES = _OPEN_IF.format(terms="NULL", is_open=gate.OPEN_WITHOUT_RESOURCES)
-"""For a stage that uses no resources: it need not be planned for what it would find of them."""
+_OPEN = _OPEN_IF.format(terms=resource_limits.TERMS, delays=f"{BATCH_DELAY} > 0, {delays.HANDS_OUT}", is_open=gate.OPEN)
+_OPEN_IF_PLAIN = _OPEN_IF.format(terms="NULL", delays="false, true", is_open=gate.OPEN_IF_PLAIN)
+"""For a stage without resources and without delays between batches: it need not be planned for what is not there."""
 
 _ALONE = """
     ((crashes >= %(suspect_crashes)s OR expiries >= %(suspect_expiries)s) AND size - processed - failed <= %(group)s)
@@ -260,7 +264,7 @@ _CLAIM = f"""
          WHERE stage_run_id = %(stage)s AND finished_at IS NULL AND lease_token IS NULL
            AND (%(slice)s::bigint IS NULL OR id = %(slice)s)
            AND (available_at IS NULL OR available_at <= statement_timestamp())
-           AND (%(is_fresh)s OR NOT {_ALONE})
+           AND (%(is_fresh)s OR NOT {_ALONE}) AND (%(hands_out)s OR is_begun)
            AND phase = (SELECT phase FROM {SLICE} WHERE stage_run_id = %(stage)s AND finished_at IS NULL
                          ORDER BY phase LIMIT 1)
            AND (%(concurrency)s::int IS NULL OR %(concurrency)s::int > (

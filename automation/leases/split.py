@@ -64,13 +64,13 @@ _SET_APART = f"""
          WHERE slice.id = %(slice)s AND slice.lease_token = %(token)s AND slice.cursor = %(cursor)s
      RETURNING unit.first_key, unit.last_key, unit.size
     ), made AS (
-        INSERT INTO {SLICE} (stage_run_id, phase, ordinal, source_id, first_key, last_key, size,
+        INSERT INTO {SLICE} (stage_run_id, phase, ordinal, source_id, first_key, last_key, size, is_begun,
                              cursor, processed, failed, busy_seconds, crashes, expiries,
                              overrun_key, overrun_attempts, waits, waited_seconds, waits_for, available_at,
                              lease_owner, lease_node, lease_gpus, lease_yield)
         SELECT %(stage)s, %(phase)s,
                (SELECT max(ordinal) + 1 FROM {SLICE} WHERE stage_run_id = %(stage)s AND phase = %(phase)s),
-               %(source)s, first_key, last_key, size, '', 0, 0, 0, %(crashes)s, %(expiries)s,
+               %(source)s, first_key, last_key, size, true, '', 0, 0, 0, %(crashes)s, %(expiries)s,
                %(overrun_key)s, %(overrun_attempts)s, %(waits)s, coalesce(%(seconds)s::float8, 0), %(why)s,
                clock_timestamp() + make_interval(secs => %(seconds)s::float8),
                '', '', '{{}}', ''

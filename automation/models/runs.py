@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from django.db import connection, models
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, OuterRef, Q, Value
 from django.db.models.functions import Now
 
 from automation.models.accounts import Account, Site, accounts_of
@@ -67,6 +67,12 @@ class AutomationRun(models.Model):
         max_length=60, editable=False, db_default="", help_text="slug of its site when it was created"
     )
     params = models.JSONField(default=dict, blank=True)
+    pacing = models.JSONField(
+        default=dict,
+        db_default=Value({}, models.JSONField()),
+        blank=True,
+        help_text="batches, delays and limits that it was created with, where they are not those of its stages",
+    )
     lifecycle = models.CharField(max_length=10, choices=Lifecycle.choices, default=Lifecycle.PENDING)
     created_by = models.CharField(max_length=160)
     priority = models.PositiveSmallIntegerField(default=3, help_text="1 (first) to 5")
@@ -243,6 +249,15 @@ class StageRun(models.Model):
     loop_error = models.TextField(blank=True, default="", db_default="", help_text="of the last of them")
     loop_retry_at = models.DateTimeField(null=True, blank=True, help_text="no loop is sent for before this time")
     turn_at = models.DateTimeField(null=True, blank=True, help_text="when a worker last came for it, see turns")
+    begins_at = models.DateTimeField(
+        null=True, blank=True, help_text="none of its items begins before, as it waits between stages"
+    )
+    batch_id = models.BigIntegerField(
+        null=True, editable=False, help_text="the slice that was handed out last, where batches are apart"
+    )
+    left_out = models.PositiveIntegerField(
+        default=0, db_default=0, help_text="items beyond its max_items, which it does not do"
+    )
     definition = models.JSONField(
         null=True,
         editable=False,

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
-from django.db.models import Q
+from django.db.models import Q, Value
 from django.db.models.functions import Now
 
 from automation.models.accounts import Site, accounts_of
@@ -38,6 +38,12 @@ class Schedule(Recurring):
     name = models.CharField(max_length=60, validators=[NAME], help_text="unique for the site")
     pipeline = models.CharField(max_length=50)
     params = models.JSONField(default=dict, blank=True)
+    pacing = models.JSONField(
+        default=dict,
+        db_default=Value({}, models.JSONField()),
+        blank=True,
+        help_text="batches, delays and limits of its runs, where they are not those of the stages",
+    )
     items = models.JSONField(
         null=True, blank=True, help_text="the input of each run; empty for a pipeline that makes its own items"
     )

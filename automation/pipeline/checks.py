@@ -160,6 +160,7 @@ def _check_stage(stage: type[AnyStage], prefix: str) -> None:
         ("in_flight", 1, False),
         ("retries", 0, False),
         ("slice_size", 1, True),
+        ("max_items", 1, True),
         ("group_size", 1, False),
         ("max_waits", 0, False),
         ("loop_retries", 0, False),
@@ -172,7 +173,7 @@ def _check_stage(stage: type[AnyStage], prefix: str) -> None:
             raise PipelineError(f"{prefix}.{field} expected a whole number >= {least}, got: {value!r}.")
     if stage.in_flight > 1 and not is_async(inspect.unwrap(stage.process)):
         raise PipelineError(f"{prefix}.in_flight expected 1, as its process is not async, got: {stage.in_flight!r}.")
-    for field in ("retry_backoff", "checkpoint_interval", "max_wait_seconds"):
+    for field in ("retry_backoff", "checkpoint_interval", "max_wait_seconds", "batch_delay", "stage_delay"):
         value = getattr(stage, field)
         if value is None and field == "checkpoint_interval":
             continue

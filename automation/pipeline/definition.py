@@ -35,6 +35,10 @@ USED = "(SELECT jsonb_array_elements_text(stage.definition->'uses'))"
 """The names of the resources that it uses: a row each."""
 USES_NOTHING = "(coalesce(jsonb_array_length(stage.definition->'uses'), 0) = 0)"
 """It uses no resources."""
+BATCH_DELAY = "coalesce((stage.definition->>'batch_delay')::float8, 0)"
+"""Seconds between two batches."""
+IS_PLAIN = f"({USES_NOTHING} AND {BATCH_DELAY} = 0)"
+"""It uses no resources, and its batches follow each other at once."""
 INTERFACE = "(stage.definition->>'interface')"
 
 
@@ -68,6 +72,9 @@ class Definition:
     timeout: float | None = BaseStage.timeout
     irreversible: bool = BaseStage.irreversible
     slice_size: int | None = BaseStage.slice_size
+    batch_delay: float = BaseStage.batch_delay
+    stage_delay: float = BaseStage.stage_delay
+    max_items: int | None = BaseStage.max_items
     group_size: int = BaseStage.group_size
     isolate_gpus: bool = BaseStage.isolate_gpus
     uses: tuple[str, ...] = BaseStage.uses

@@ -99,7 +99,14 @@ class BaseStage:
     irreversible: ClassVar[bool] = False
     """A cancel waits for the current item and says so."""
     slice_size: ClassVar[int | None] = None
-    """Items a slice; ``None`` sizes slices from the observed rate to about 30 s of work."""
+    """Items a slice, which is what one lease hands out: a batch. ``None`` goes by the observed rate, for about 30 s of
+    work."""
+    batch_delay: ClassVar[float] = 0.0
+    """Seconds from the end of one batch of a run to the beginning of the next; one is then in progress at a time."""
+    stage_delay: ClassVar[float] = 0.0
+    """Seconds from the end of the stages before it to its beginning. No worker is held by either."""
+    max_items: ClassVar[int | None] = None
+    """Items that a run does in this stage at most, the first ones; what is left out is told. ``None`` is no limit."""
     queue: ClassVar[str] = "stages"
     """Celery queue the stage's loops are sent to."""
     after: ClassVar[tuple[str, ...] | None] = None

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import datetime
+
 from django.db.models import Q
 
 from automation import gate
-from automation.gate import lane_order
+from automation.gate import lane_order, resource_line
+from automation.gate.place_in_line import position_of_new
 from automation.models import AutomationRun, Site
 from automation.pipeline import Pipeline, definition
 from automation.pipeline.definition import Definition
+from automation.reports import item_limits
 from pause_manager import manager, times
 from pause_manager.actor import SYSTEM
 from pause_manager.holds import wording
 from pause_manager.models import Hold, PauseQueueEntry
+from pause_manager.observability import gate_health
 from pause_manager.pause_queue import explanation as of_entry
 from pause_manager.reasons import Explanation, Reason, ReasonCode
 
@@ -21,13 +27,49 @@ CLOSED = ReasonCode.CLOSED
 
 
 def of_run(run: AutomationRun) -> Explanation:
-    """The reasons of the gate, and the position: in its lane, else in the pause queue."""
-    reasons = tuple(gate.explain(run))
+    """The reasons of the gate and what limits leave out; the position in its lane, before a resource, or parked.
+
+    A place that cannot be read is not told; the reasons say what cannot be read.
+    """
+    reasons = (*gate.explain(run), *item_limits.of(run))
+    try:
+        with gate_health.guarded_read("telemetry"):
+            return Explanation(reasons, *_place(run, reasons))
+    except Exception:
+        return Explanation(reasons)
+
+
+def _place(run: AutomationRun, reasons: tuple[Reason, ...]) -> tuple[int | None, datetime | None]:
     place = gate.place_in_line(run)
     if place.position is not None:
-        return Explanation(reasons, place.position, place.expected_start)
+        return place.position, place.expected_start
+    awaited = _resources(reasons)
+    before = resource_line.place_of(run.pk, awaited) if awaited else None
+    if before is not None:
+        others = any(reason.keeps and _resource_of(reason) is None for reason in reasons)
+        return before.position, None if others else before.expected_start
     entry = PauseQueueEntry.objects.waiting().light().filter(ref=run.scope).first()
-    return Explanation(reasons, of_entry.position(entry) if entry is not None else None)
+    return of_entry.position(entry) if entry is not None else None, _end_of_delay(reasons)
+
+
+def _end_of_delay(reasons: tuple[Reason, ...]) -> datetime | None:
+    """When the first stage that waits begins, if nothing but delays keeps the run."""
+    keeping = [reason for reason in reasons if reason.keeps]
+    if any(reason.code != ReasonCode.DELAY for reason in keeping):
+        return None
+    return min((datetime.fromisoformat(reason.figures["starts_at"]) for reason in keeping), default=None)
+
+
+def _resources(reasons: Iterable[Reason]) -> set[str]:
+    """The resources that keep it."""
+    return {name for reason in reasons if reason.keeps and (name := _resource_of(reason)) is not None}
+
+
+def _resource_of(reason: Reason) -> str | None:
+    if reason.code == ReasonCode.RESOURCE:
+        return str(reason.figures["resource"])
+    kind, _, name = str(reason.figures.get("scope", "")).partition(":")
+    return name if kind == "resource" else None
 
 
 def of_new_run(pipeline: type[Pipeline], site: Site) -> Explanation:
@@ -41,8 +83,7 @@ def of_new_run(pipeline: type[Pipeline], site: Site) -> Explanation:
     reasons.sort(key=_rank)
     position = None
     if any(reason.code == lane_order.CODE for reason in reasons):
-        usual = AutomationRun._meta.get_field("priority").default
-        position = lane_order.waiting_in(site.slug).filter(priority__lte=usual).count() + 1
+        position = position_of_new(site.slug)
     return Explanation(tuple(reasons), position)
 
 

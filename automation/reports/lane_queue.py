@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import NamedTuple
 
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, Q
 
 from automation import gate
 from automation.gate import Reason, lane_order
+from automation.gate.place_in_line import first_unpaused
 from automation.models import AutomationRun, Lane
 from pause_manager.models import Hold
+from pause_manager.observability import gate_health
 
 MOST_TOLD = 100
 """Runs of a kind in a lane that are told, at most; the counts are of all."""
@@ -64,17 +64,18 @@ def counts(lane: Lane) -> Counts:
 
 
 def of(lane: Lane, *, at_most: int = MOST_TOLD) -> LaneQueue:
-    """The lane with at most ``at_most`` runs of each kind. What keeps each is asked of the gate, run by run."""
+    """The lane with at most ``at_most`` runs of each kind. What keeps each is asked of the gate."""
     unfinished = AutomationRun.objects.unfinished().filter(lane=lane.name)
     seated = unfinished.filter(lane_seat_at__isnull=False).order_by("lane_seat_at", "pk")
     line = lane_order.waiting_in(lane.name)
     paused = unfinished.filter(paused_at__isnull=False).order_by("paused_at", "pk")
+    placed = _placed(lane.name, at_most)
+    reasons = gate.explain_each(run for _, run in placed)
     return LaneQueue(
         lane=lane,
         active=list(seated.select_related("site")[:at_most]),
         waiting=[
-            Waiting(run, position, [reason for reason in gate.explain(run) if reason.keeps])
-            for position, run in _placed(line, at_most)
+            Waiting(run, position, [reason for reason in reasons[run.pk] if reason.keeps]) for position, run in placed
         ],
         waiting_count=line.filter(paused_at__isnull=True).count(),
         paused=list(paused.select_related("site")[:at_most]),
@@ -87,23 +88,13 @@ def _freeze(lane: Lane) -> Hold | None:
     return Hold.objects.covering([lane.scope]).filter(kind=Hold.Kind.FREEZE).first()
 
 
-def _placed(line: QuerySet[AutomationRun], at_most: int) -> Sequence[tuple[int, AutomationRun]]:
-    """The first who are not paused, with their position among all who wait."""
-    first = list(line.filter(paused_at__isnull=True).select_related("site")[:at_most])
-    if not first:
-        return []
-    last = first[-1]
-    passed = list(line.filter(paused_at__isnull=False).filter(_until(last)).values_list(*_ORDER))
-    return [(1 + number + sum(key < _key(run) for key in passed), run) for number, run in enumerate(first)]
-
-
-_ORDER = ("priority", "lane_order", "created_at", "id")
-
-
-def _key(run: AutomationRun) -> tuple[int, int, datetime, object]:
-    return run.priority, run.lane_order, run.created_at, run.pk
-
-
-def _until(run: AutomationRun) -> Q:
-    """Of a priority that is no later; what is compared further is few."""
-    return Q(priority__lte=run.priority)
+def _placed(lane: str, at_most: int) -> list[tuple[int, AutomationRun]]:
+    """The first who are not paused, with their positions; without what is passed over, if that cannot be read."""
+    try:
+        with gate_health.guarded_read("lane"):
+            positions = first_unpaused(lane, at_most)
+    except Exception:
+        first = lane_order.waiting_in(lane).filter(paused_at__isnull=True).values_list("pk", flat=True)[:at_most]
+        positions = {pk: number for number, pk in enumerate(first, start=1)}
+    runs = AutomationRun.objects.select_related("site").in_bulk(positions)
+    return [(position, runs[pk]) for pk, position in positions.items() if pk in runs]

@@ -16,7 +16,7 @@ from automation.reports.slice_totals import DONE
 from automation.reports.working_time import durations_of
 
 _FACTS = f"""
-    SELECT stage.slug, stage.definition->>'title', stage.lifecycle, stage.total_items, stage.started_at,
+    SELECT stage.slug, stage.definition->>'title', stage.lifecycle, stage.total_items, stage.left_out, stage.started_at,
            stage.finished_at, stage.paused_seconds_at_start, stage.paused_seconds_at_end, statement_timestamp(),
            done.processed, done.failed
       FROM {STAGE} AS stage CROSS JOIN LATERAL ({DONE}) AS done
@@ -71,7 +71,8 @@ def _stages(run: AutomationRun, now_shown: str) -> tuple[list[dict[str, Any]], l
         cursor.execute(_FACTS, [run.pk])
         rows = cursor.fetchall()
     stages, shares = [], []
-    for slug, title, lifecycle, total, started_at, finished_at, paused_then, paused_end, now, processed, failed in rows:
+    for slug, title, lifecycle, total, left_out, started_at, finished_at, *paused, now, processed, failed in rows:
+        paused_then, paused_end = paused
         is_complete = lifecycle == Lifecycle.COMPLETED
         done = processed + failed
         if total:
@@ -88,6 +89,7 @@ def _stages(run: AutomationRun, now_shown: str) -> tuple[list[dict[str, Any]], l
             "title": title or installed_code.title_of(run.pipeline, slug),
             "status": _stage_status(run, lifecycle, now_shown),
         }
+        entry["left_out_items"] = left_out
         entry |= _counts(total or 0, processed, failed)
         entry["percentage"] = _percentage(done, total, is_complete)
         entry["items_per_second"] = _rounded(rate)

@@ -14,6 +14,7 @@ from django.db import connection
 
 from automation import conf, gate
 from automation.gate import (
+    delays,
     dependencies,
     file_sharing,
     idle_reasons,
@@ -181,6 +182,7 @@ _STAGES = f"""
            NOT coalesce({installed_code.IS_HERE}, false) AS is_missing,
            run.lifecycle = 'running' AND stage.lifecycle = 'running' AND NOT {resource_limits.HAVE_PLACES}
                AS is_limited,
+           run.lifecycle = 'running' AND stage.lifecycle = 'running' AND {delays.WAITS} AS is_delayed,
            CASE WHEN run.lifecycle = 'running' THEN {_IDLE} END AS idle, {_IDLE_TURN} AS turn, {QUEUE} AS queue,
            stage.lifecycle = 'running' AND stage.loop_failures > 0 AS fails,
            stage.lifecycle = 'running' AND trouble.waits AS waits,
@@ -201,7 +203,7 @@ _STAGES = f"""
 
 _LATER = f"""
     SELECT stage.id, min(stage.rank) AS rank, bool_or(stage.is_missing) AS is_missing,
-           bool_or(stage.is_limited) AS is_limited,
+           bool_or(stage.is_limited) AS is_limited, bool_or(stage.is_delayed) AS is_delayed,
            (array_agg(stage.idle ORDER BY stage.turn, stage.queue) FILTER (WHERE stage.idle IS NOT NULL))[1] AS idle,
            bool_or(stage.fails) AS fails, bool_or(stage.waits) AS waits, bool_or(stage.loses) AS loses
       FROM ({_STAGES}) AS stage GROUP BY stage.id
@@ -235,6 +237,7 @@ STATEMENT = f"""
                          WHEN later.is_missing THEN '{standstills.CODE_MISSING}'
                          WHEN {file_sharing.APART} THEN '{file_sharing.NOT_SHARED}'
                          WHEN later.is_limited THEN '{resource_limits.LIMITED}'
+                         WHEN later.is_delayed THEN '{delays.CODE}'
                          WHEN later.idle IS NOT NULL THEN later.idle
                          WHEN later.fails THEN '{problems.FAILING}'
                          WHEN later.waits THEN '{problems.WAITS}'

@@ -9,10 +9,12 @@ from uuid import UUID
 
 from django.db import connection
 
+from automation.gate import delays
 from automation.models import AutomationRun
 from automation.models.tables import RUN, STAGE, STANDSTILL
 from automation.pipeline.definition import QUEUE
 from pause_manager.models import Hold
+from pause_manager.observability import gate_health
 
 # An array of the scopes that are read from the stages: joined to them, the planner expects many, and reads all holds.
 _STOOD = f"""
@@ -29,6 +31,17 @@ _STOOD = f"""
      UNION ALL
     SELECT standstill.since, standstill.until
       FROM {STANDSTILL} AS standstill WHERE standstill.run_id = run.id
+     UNION ALL
+    SELECT stage.started_at, stage.begins_at
+      FROM {STAGE} AS stage
+     WHERE stage.run_id = run.id AND stage.begins_at IS NOT NULL
+       AND {delays.ALONE.format(since="stage.started_at", until="stage.begins_at")}
+     UNION ALL
+    SELECT {delays.BATCH_ENDED_AT}, NULL
+      FROM {STAGE} AS stage
+     WHERE stage.run_id = run.id AND stage.lifecycle = 'running' AND stage.batch_id IS NOT NULL
+       AND {delays.BETWEEN_BATCHES}
+       AND {delays.ALONE.format(since=delays.BATCH_ENDED_AT, until="statement_timestamp()")}
 """
 
 _CLOCKS = f"""
@@ -49,6 +62,15 @@ _CLOCKS = f"""
 _DURATIONS = f"""
     SELECT run.id, clock.seconds::float8, (clock.seconds - coalesce(held.seconds, 0))::float8
       FROM {RUN} AS run {_CLOCKS.format(of="run")}
+     WHERE run.id = ANY(%(ids)s::uuid[]) AND run.started_at IS NOT NULL
+"""
+
+_DURATIONS_BY_PAUSES = f"""
+    SELECT run.id, taken.seconds, taken.seconds - run.paused_seconds
+      FROM {RUN} AS run
+     CROSS JOIN LATERAL (
+            SELECT extract(epoch FROM coalesce(run.finished_at, statement_timestamp()) - run.started_at)::float8
+           ) AS taken(seconds)
      WHERE run.id = ANY(%(ids)s::uuid[]) AND run.started_at IS NOT NULL
 """
 
@@ -91,10 +113,19 @@ def durations_of(runs: Iterable[AutomationRun]) -> dict[UUID, Durations]:
     """How long each of ``runs`` has taken until now or its end, by one statement.
 
     Holds on the fleet, the run, its pipeline, its lane, any queue or resource of its stages stop the clock of
-    ``active``; overlapping holds and standstills count once. A run that has not started has taken no time.
+    ``active``; overlapping holds and standstills count once. A run that has not started has taken no time. If holds
+    cannot be read, only the pauses of the run itself count.
     """
     runs = list(runs)
-    with connection.cursor() as cursor:
-        cursor.execute(_DURATIONS, {"ids": [run.pk for run in runs]})
-        taken = {pk: Durations(max(0.0, total), max(0.0, active)) for pk, total, active in cursor.fetchall()}
+    try:
+        with gate_health.guarded_read("telemetry"):
+            taken = _durations(_DURATIONS, runs)
+    except Exception:
+        taken = _durations(_DURATIONS_BY_PAUSES, runs)
     return {run.pk: taken.get(run.pk, Durations(0.0, 0.0)) for run in runs}
+
+
+def _durations(statement: str, runs: Iterable[AutomationRun]) -> dict[UUID, Durations]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, {"ids": [run.pk for run in runs]})
+        return {pk: Durations(max(0.0, total), max(0.0, active)) for pk, total, active in cursor.fetchall()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
+from typing import NamedTuple
 from uuid import UUID
 
 from django.db import transaction
@@ -15,6 +16,7 @@ from automation.models import AutomationRun, Lifecycle, StageRun, WorkSlice
 from automation.models.lanes import lock_lane
 from automation.models.runs import lock_runs
 from automation.pipeline import definition
+from automation.reports import item_limits
 from automation.runs import failing, start_conditions, transitions
 from pause_manager.actor import SYSTEM, Actor
 from pause_manager.observability import audit
@@ -78,11 +80,13 @@ def seal(stage_run_id: int) -> bool:
             details={"stage": stage_run.slug, "total_items": stage_run.total_items},
         )
         # 5. Start the next stages. A parallel branch may have completed since step 2, and a join be ready only now.
-        ready += _ready_after(run, completing=stage_run, known={row.slug for row, _, _ in ready})
+        ready += _ready_after(run, completing=stage_run, known={cut.stage_run.slug for cut in ready})
         _start(run, ready)
         # 6. Complete the run with its last stage.
         if not ready and not run.stages.exclude(lifecycle=Lifecycle.COMPLETED).exists():
-            transitions.apply(transitions.COMPLETE, run.pk, actor=SYSTEM, reason="all stages are done")
+            limited = [reason.sentence for reason in item_limits.of(run)]
+            why = " ".join(["All stages are done.", *limited]) if limited else "all stages are done"
+            transitions.apply(transitions.COMPLETE, run.pk, actor=SYSTEM, reason=why)
     # 7. A stage without items has no loop that would seal it.
     _seal_empty(ready)
     return True
@@ -118,7 +122,16 @@ def _sealed(stage_run_id: int) -> bool:
         return False
 
 
-_Ready = list[tuple[StageRun, list[WorkSlice], int]]
+class _Cut(NamedTuple):
+    """A stage that is about to start."""
+
+    stage_run: StageRun
+    slices: list[WorkSlice]
+    total: int
+    left_out: int
+
+
+_Ready = list[_Cut]
 
 
 def _ready_after(run: AutomationRun, completing: StageRun | None, known: Collection[str] = ()) -> _Ready:
@@ -137,26 +150,38 @@ def _ready_after(run: AutomationRun, completing: StageRun | None, known: Collect
         stage = definition.of(row)
         if complete.issuperset(stage.sources):
             row.run = run
-            ranges = slicing.cut(row, stage, [rows[source] for source in stage.sources])
-            ready.append((row, slicing.slices_of(row, stage, ranges), sum(found.size for found in ranges)))
+            ranges, left_out = slicing.cut(row, stage, [rows[source] for source in stage.sources])
+            total = sum(found.size for found in ranges)
+            ready.append(_Cut(row, slicing.slices_of(row, stage, ranges), total, left_out))
     return ready
 
 
 def _start(run: AutomationRun, ready: _Ready) -> None:
-    for stage_run, slices, total in ready:
-        if transitions.start_stage(stage_run.pk, total, run.paused_seconds):
+    for stage_run, slices, total, left_out in ready:
+        stage = definition.of(stage_run)
+        # Between stages: nothing is before the first.
+        delay = stage.stage_delay if stage.after else 0.0
+        if transitions.start_stage(stage_run.pk, total, run.paused_seconds, left_out=left_out, delay=delay):
             WorkSlice.objects.bulk_create(slices, batch_size=2_000)
+            told = f"{stage_run.slug}: {total} items in {len(slices)} slices"
+            if left_out:
+                told = item_limits.sentence(stage_run.slug, total, left_out)
             audit.record(
                 "stage_started",
                 scope=run.scope,
                 actor=SYSTEM,
-                reason=f"{stage_run.slug}: {total} items in {len(slices)} slices",
-                details={"stage": stage_run.slug, "total_items": total, "slices": len(slices)},
+                reason=told,
+                details={
+                    "stage": stage_run.slug,
+                    "total_items": total,
+                    "slices": len(slices),
+                    **({"left_out": left_out} if left_out else {}),
+                },
             )
-    dispatch.on_commit([stage_run.pk for stage_run, _, _ in ready])
+    dispatch.on_commit([cut.stage_run.pk for cut in ready])
 
 
 def _seal_empty(ready: _Ready) -> None:
-    for stage_run, slices, _ in ready:
-        if not slices:
-            seal(stage_run.pk)
+    for cut in ready:
+        if not cut.slices:
+            seal(cut.stage_run.pk)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -15,7 +15,7 @@ from automation.inputs import Input
 from automation.items import keys, store
 from automation.models import AutomationRun, Lifecycle, Site, StageRun
 from automation.models.lanes import lock_lane
-from automation.pipeline import Payload, Pipeline, get_pipeline, run_input
+from automation.pipeline import Payload, Pipeline, get_pipeline, pacing, run_input
 from automation.runs import dependencies, lanes, stage_rows, start_conditions
 from pause_manager.actor import Actor
 from pause_manager.observability import audit
@@ -35,6 +35,7 @@ def create(
     is_forced: bool = False,
     priority: int = 3,
     after: Sequence[UUID] = (),
+    pace: Mapping[str, Any] | None = None,
 ) -> AutomationRun:
     """Create a run with its input, all or nothing, and start it if the gate is open (else as soon as it opens).
 
@@ -43,13 +44,15 @@ def create(
 
     ``items`` are JSON objects, or ``None`` for a pipeline that makes its own; for an ``Input`` the event records what
     was read and left out. ``timeout_seconds`` (> 0) is working time; ``None`` takes the timeout of the pipeline. A run
-    that ``is_forced`` ignores capacity. Raises ``UnknownPipeline``, ``InvalidParams``, ``InvalidInput``,
-    ``SiteClosed``, ``DependencyRefused`` or ``StartRefused``, each naming what was wrong.
+    that ``is_forced`` ignores capacity. ``pace`` are its batches, delays and limits, see ``pipeline.pacing``. Raises
+    ``UnknownPipeline``, ``InvalidParams``, ``InvalidPacing``, ``InvalidInput``, ``SiteClosed``, ``DependencyRefused``
+    or ``StartRefused``, each naming what was wrong.
     """
     if isinstance(priority, bool) or priority not in PRIORITIES:
         raise InvalidInput(f"Cannot create the run: expected a priority of 1 to 5, got: {priority}.")
     pipeline = get_pipeline(pipeline_slug)
     cleaned = pipeline.clean_params(params or {})
+    paced = pacing.clean(pipeline, pace or {})
     payloads = _payloads(pipeline, cleaned, items)
     with transaction.atomic():
         # In the same transaction: if this process dies after it, the reconciler starts the run.
@@ -59,6 +62,7 @@ def create(
             pipeline=pipeline.slug,
             lane=site.slug,
             params=cleaned,
+            pacing=paced,
             created_by=actor.name,
             start_requested_at=requested,
             timeout_seconds=pipeline.timeout if timeout_seconds is None else timeout_seconds,
@@ -79,6 +83,8 @@ def create(
         made = {"lifecycle": str(Lifecycle.PENDING), "start_requested": start}
         if is_forced:
             details["forced"] = True
+        if paced:
+            details["pacing"] = paced
         if after:
             # Now that the input is read: nobody waits for these locks longer than for a few rows.
             lock_lane(run.lane)

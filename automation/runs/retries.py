@@ -71,12 +71,13 @@ def retry_failed(run_id: UUID, *, actor: Actor, reason: str = "") -> AutomationR
 
 
 def create_like(old: AutomationRun, actor: Actor, **more: Any) -> AutomationRun:
-    """Create the row of a run with the site, pipeline, lane, parameters, priority and time limit of ``old``."""
+    """Create the row of a run with the site, pipeline, lane, parameters, pacing, priority and time limit of ``old``."""
     return AutomationRun.objects.create(
         site=old.site,
         pipeline=old.pipeline,
         lane=old.lane,
         params=old.params,
+        pacing=old.pacing,
         created_by=actor.name,
         priority=old.priority,
         timeout_seconds=old.timeout_seconds,

@@ -11,7 +11,7 @@ from django.db.models.functions import Now
 from automation.gate import installed_code
 from automation.models import AutomationRun, Lifecycle, StageRun
 from automation.models.tables import RUN, STAGE
-from automation.pipeline import Pipeline, definition
+from automation.pipeline import Pipeline, definition, pacing
 from automation.pipeline.definition import INPUT, Definition
 
 PAGE = 500
@@ -53,7 +53,12 @@ def _create(run: AutomationRun, defined: Iterable[tuple[str, Definition]]) -> St
                 definition={},
             ),
             *(
-                StageRun(run=run, slug=slug, position=index, definition=definition.as_json(one))
+                StageRun(
+                    run=run,
+                    slug=slug,
+                    position=index,
+                    definition=definition.as_json(pacing.applied(one, slug, run.pacing)),
+                )
                 for index, (slug, one) in enumerate(defined)
             ),
         ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -137,14 +138,21 @@ def mark_deleted(run_id: UUID) -> bool:
     return bool(final.update(deleted_at=Now()))
 
 
-def start_stage(stage_run_id: int, total_items: int, paused_seconds: float) -> bool:
-    """Mark a pending stage as running with its fixed total; True if this call did it."""
+def start_stage(
+    stage_run_id: int, total_items: int, paused_seconds: float, *, left_out: int = 0, delay: float = 0.0
+) -> bool:
+    """Mark a pending stage as running with its fixed total; True if this call did it.
+
+    ``left_out`` of its items are beyond its limit; its work begins after a ``delay`` in seconds.
+    """
     return bool(
         StageRun.objects.filter(pk=stage_run_id, lifecycle=Lifecycle.PENDING).update(
             lifecycle=Lifecycle.RUNNING,
             total_items=total_items,
             started_at=Now(),
             paused_seconds_at_start=paused_seconds,
+            left_out=left_out,
+            begins_at=Now() + timedelta(seconds=delay) if delay else None,
         )
     )
 

@@ -13,7 +13,7 @@ from django.db import IntegrityError, transaction
 from automation import conf
 from automation.errors import InvalidSchedule, ScheduleRefused
 from automation.models import AutomationRun, Schedule, ScheduleOccurrence, Site
-from automation.pipeline import get_pipeline, run_input
+from automation.pipeline import get_pipeline, pacing, run_input
 from automation.schedules import held_time, starting, writer
 from pause_manager import times
 from pause_manager.actor import Actor
@@ -23,7 +23,7 @@ from pause_manager.observability import audit
 Outcome = ScheduleOccurrence.Outcome
 
 FIELDS = (
-    *("name", "pipeline", *Schedule.RULE, "params", "items", "priority", "is_enabled", "catch_up"),
+    *("name", "pipeline", *Schedule.RULE, "params", "pacing", "items", "priority", "is_enabled", "catch_up"),
     *("skip_if_active", "min_hours_between", "expires_at"),
 )
 """What a person sets."""
@@ -197,9 +197,10 @@ def check(schedule: Schedule, now: datetime, *, expiry_is_new: bool = True) -> N
 
 
 def check_input(schedule: Schedule) -> None:
-    """Raise what a run with its pipeline, parameters and items would raise; fills in what parameters default to."""
+    """Raise what a run with its pipeline, parameters, pacing and items would raise; fills in defaults of parameters."""
     pipeline = get_pipeline(schedule.pipeline)
     schedule.params = pipeline.clean_params(schedule.params or {})
+    schedule.pacing = pacing.clean(pipeline, schedule.pacing or {})
     run_input.check_need(pipeline, is_given=schedule.items is not None)
     if schedule.items is None:
         return

@@ -52,6 +52,7 @@ def shown(schedules: Sequence[Schedule], *, with_payloads: bool = False) -> list
             **{name: getattr(schedule, name) for name in schedule.RULE},
             "at": schedule.at.strftime("%H:%M") if schedule.at else None,
             "params": schedule.params,
+            "pacing": schedule.pacing,
             "item_count": None if schedule.items is None else len(schedule.items),
             "priority": schedule.priority,
             "is_enabled": schedule.is_enabled,

@@ -166,6 +166,7 @@ def create_run(schedule: Schedule, *, actor: Actor) -> AutomationRun:
         site=schedule.site,
         actor=actor,
         params=schedule.params,
+        pace=schedule.pacing,
         items=schedule.items,
         priority=schedule.priority,
     )

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 from django.db import connection
@@ -490,8 +491,8 @@ class StageLoop:
     def _all_items(self) -> Iterator[Payload]:
         slugs = self._declared.sources
         rows = dict(StageRun.objects.filter(run=self.run_row, slug__in=slugs).values_list("slug", "pk"))
-        for slug in slugs:
-            yield from (payload for _, payload in self._read(rows[slug]))
+        found = (payload for slug in slugs for _, payload in self._read(rows[slug]))
+        yield from islice(found, self._declared.max_items)
 
     @staticmethod
     def _read(made_by: int) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -15,7 +15,7 @@ from automation.reports import payload_access, waiting
 from automation.workload import allocations, drain, findings, in_progress, resource_use, run_holds, visibility
 from pause_manager.capacity.snapshot import Allocation
 from pause_manager.models import ControlEvent, ControlEventQuerySet, PauseQueueQuerySet
-from pause_manager.workloads import Counts, Finding, HoldChange, Member, Remaining, WorkKind, Workload
+from pause_manager.workloads import Counts, Finding, HoldChange, Member, Remaining, Waiter, WorkKind, Workload
 
 
 class PipelineRuns(Workload):
@@ -53,6 +53,9 @@ class PipelineRuns(Workload):
 
     def waiting_for(self, names: Collection[str]) -> Mapping[str, int]:
         return resource_use.waiting(names)
+
+    def line(self, name: str, at_most: int, user: Any) -> Sequence[Waiter]:
+        return resource_use.line(name, at_most, user)
 
     def resource_changed(self, name: str, reason: str) -> None:
         leases.request_yield_of(name, reason)

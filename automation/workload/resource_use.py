@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 from django.db import connection
 
+from automation.gate import resource_line
 from automation.gate.resource_limits import LOOPS
+from automation.models import AutomationRun
 from automation.models.tables import RUN, SLICE, STAGE
 from automation.pipeline import all_pipelines
+from pause_manager import scopes
+from pause_manager.workloads import Waiter
 
 
 def declared() -> Iterable[str]:
@@ -30,6 +35,23 @@ def waiting(names: Collection[str]) -> Mapping[str, int]:
     with connection.cursor() as cursor:
         cursor.execute(_WAITING, {"names": list(names)})
         return dict(cursor.fetchall())
+
+
+def line(name: str, at_most: int, user: Any) -> list[Waiter]:
+    """The first stages in line, of workers and of agents; of runs that ``user`` does not see only the place."""
+    found = resource_line.first(name, at_most)
+    seen = {one.run_id for one in found}
+    if user is not None:
+        seen = set(AutomationRun.objects.visible_to(user).filter(pk__in=seen).values_list("pk", flat=True))
+    return [
+        Waiter(
+            "agent" if one.is_for_agents else "run",
+            one.position,
+            one.priority,
+            *((scopes.run(one.run_id), f"{one.pipeline}/{one.slug}") if one.run_id in seen else ()),
+        )
+        for one in found
+    ]
 
 
 _IN_USE = f"""

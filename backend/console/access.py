@@ -40,13 +40,23 @@ for_viewers = restricted(may_view)
 """Restrict a view to users who may view runs; redirect to sign-in if nobody is signed in."""
 
 
+@refusing("You can view runs. To start or change them, you need the permission to operate runs.")
+def may_operate(user: Any) -> bool:
+    """Whether ``user`` may start and change runs: those of their accounts."""
+    return bool(user.has_perm(OPERATE))
+
+
+for_operators = restricted(may_operate)
+"""Restrict a view to users who may operate runs."""
+
+
 def for_payload_viewers(view: View) -> View:
     """Restrict ``view``, which shows the content of items, to users who may view payloads."""
 
     @wraps(view)
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         if request.user.is_authenticated and not request.user.has_perm(PAYLOADS):
-            raise PermissionDenied
+            raise PermissionDenied("To see the content of items, you need the permission to view payloads.")
         return view(request, *args, **kwargs)
 
     return guarded

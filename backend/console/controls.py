@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from django.contrib.auth.decorators import permission_required
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.shortcuts import render
 from django.urls import reverse
@@ -28,7 +27,7 @@ LONGEST_REASON = 500
 
 @require_POST
 @access.for_viewers
-@permission_required(access.OPERATE, raise_exception=True)
+@access.for_operators
 def control(request: HttpRequest, run_id: UUID) -> HttpResponse:
     """Perform one verb; responds with the new card, and with the sentence of a refusal.
 
@@ -51,7 +50,7 @@ def control(request: HttpRequest, run_id: UUID) -> HttpResponse:
 
 @require_POST
 @access.for_viewers
-@permission_required(access.OPERATE, raise_exception=True)
+@access.for_operators
 def answer(request: HttpRequest, run_id: UUID) -> HttpResponse:
     """Answer a question of the run; responds with the new card, and with the sentence of a refusal."""
     run = access.visible_run(request, run_id)

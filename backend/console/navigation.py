@@ -15,7 +15,7 @@ from automation.contrib.credits import conf as credits_conf
 from automation.errors import AutomationError
 from automation.gate import installed_code
 from automation.models.work import WorkSlice
-from backend.console import access, card, palette
+from backend.console import access, card, palette, throughput
 from backend.console.credits.page import PAGE as CREDITS
 from backend.console.failures_page import PAGE as FAILURES
 from backend.console.lanes.page import PAGE as LANES
@@ -31,20 +31,37 @@ from pause_manager.console.links import Link
 from pause_manager.console.live import listener, topics
 from pause_manager.console.live.sse import Topic
 from pause_manager.console.settings import facts
+from pause_manager.holds.fleet_state import FLEET
+
+
+def _run_of(user: Any, subject: str, name: str) -> tuple[UUID, bool]:
+    """The run that a topic names, and whether the user sees one of that id."""
+    try:
+        run_id = UUID(subject)
+    except ValueError:
+        kind = name.partition("/")[0]
+        raise topics.InvalidTopic(f"Cannot open a stream: expected {kind[:80]}/<id>, got: {name[:80]}") from None
+    if not access.may_view(user):
+        raise PermissionDenied
+    return run_id, bool(access.visible_ids(user, [run_id]))
 
 
 def _run_topic(user: Any, subject: str, query: dict[str, str], name: str) -> Topic:
     """``run/<id>``: the card of one run."""
-    try:
-        run_id = UUID(subject)
-    except ValueError:
-        raise topics.InvalidTopic(f"Cannot open a stream: expected run/<id>, got: {name[:80]}") from None
-    if not access.may_view(user):
-        raise PermissionDenied
-    if not access.visible_ids(user, [run_id]):
+    run_id, is_visible = _run_of(user, subject, name)
+    if not is_visible:
         return Topic(name, ("gone", run_id), scopes.run(run_id), lambda: None)
     rights = card.Rights.of(user)
     return Topic(name, ("card", run_id, rights), scopes.run(run_id), lambda: card.update(run_id, rights))
+
+
+def _throughput_topic(user: Any, subject: str, query: dict[str, str], name: str) -> Topic:
+    """``run-throughput/<id>``: the chart of one run, drawn by the clock and not with each of its checkpoints."""
+    run_id, is_visible = _run_of(user, subject, name)
+    if not is_visible:
+        return Topic(name, ("gone", run_id), scopes.run(run_id), lambda: None)
+    key = ("throughput", run_id)
+    return Topic(name, key, FLEET, lambda: throughput.update(run_id), throughput.REFRESH_SECONDS)
 
 
 def _link(subject: str) -> Link | None:
@@ -84,6 +101,7 @@ def _api_docs(user: Any) -> Link:
 
 pages.register(OVERVIEW, RUNS, LANES, SCHEDULES, FAILURES, CREDITS)
 topics.register("run", _run_topic)
+topics.register("run-throughput", _throughput_topic)
 listener.listen_to(lambda: automation_conf.settings().progress_channel)
 links.register(_link)
 sentences.register(PHRASES)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from django.contrib.auth.decorators import permission_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
@@ -31,7 +30,7 @@ MOST_AFTER = 20
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @access.for_viewers
-@permission_required(access.OPERATE, raise_exception=True)
+@access.for_operators
 def page(request: HttpRequest) -> HttpResponse:
     """Show and process the form. A refusal appears above it, and the form keeps its values.
 
@@ -83,7 +82,7 @@ def page(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 @access.for_viewers
-@permission_required(access.OPERATE, raise_exception=True)
+@access.for_operators
 def preview(request: HttpRequest) -> HttpResponse:
     """Show what would be read, or why it would be refused; creates nothing."""
     given = request.POST.dict()

@@ -14,7 +14,7 @@ from automation.models import AutomationRun, Lifecycle, StageRun
 from automation.models.work import ItemFailure, WorkItem
 from automation.reports import payload_access
 from automation.runs.retries import RETRYABLE
-from backend.console import access, card, failures, run_log, timeline
+from backend.console import access, card, failures, run_log, throughput, timeline
 from backend.console.outputs import Output, results_of
 from pause_manager import workloads
 from pause_manager.models import ControlEvent
@@ -39,14 +39,24 @@ def page(request: HttpRequest, run_id: UUID) -> HttpResponse:
         "failures": _failures(request, run.pipeline, stage_runs, titles, is_shown=rights.payloads),
         "failures_paged": bool(request.GET.get("failures_after")),
         "events": _events(request, run, titles),
+        "throughput": throughput.drawing(run, stage_runs),
         "timeline": timeline.drawing(run, found["stages"], stage_runs),
         "graph": timeline.graph(found["stages"], stage_runs),
         "is_failures_first": run.lifecycle == Lifecycle.FAILED,
         "may_retry_items": rights.operate and run.lifecycle in RETRYABLE,
         "downloads": _downloads(run, stage_runs) if rights.payloads and run.finished_at else [],
     }
+    found["refresh_url"] = _refresh_url(request, found["outputs"])
     found["groups"], found["is_more_failed"] = failures.groups_of(run, stage_runs, titles, is_shown=rights.payloads)
     return render(request, "console/run.html", found)
+
+
+def _refresh_url(request: HttpRequest, shown: dict[str, Any]) -> str:
+    """The page as it is looked at: outputs of a stage that begins do not take the place of those that are read."""
+    query = request.GET.copy()
+    if shown.get("rows"):
+        query["stage"] = shown["stage"]
+    return f"{request.path}?{query.urlencode()}" if query else request.path
 
 
 def _downloads(run: AutomationRun, stage_runs: list[StageRun]) -> list[tuple[str, str]]:

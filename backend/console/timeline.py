@@ -41,13 +41,6 @@ def drawing(run: AutomationRun, stages: Sequence[dict[str, Any]], stage_runs: Se
     if run.started_at is None:
         return {}
     begin, end = run.created_at, run.finished_at or timezone.now()
-    length = max((end - begin).total_seconds(), 0.001)
-
-    def place(since: datetime, until: datetime | None) -> tuple[float, float]:
-        left = min(max((since - begin).total_seconds() / length, 0.0), 1.0)
-        right = min(max(((until or end) - begin).total_seconds() / length, left), 1.0)
-        return round(left * WIDTH, 1), round(max((right - left) * WIDTH, 2.0), 1)
-
     known = {stage["slug"]: stage for stage in stages}
     bars: list[Bar] = []
     for stage_run in stage_runs:
@@ -56,21 +49,9 @@ def drawing(run: AutomationRun, stages: Sequence[dict[str, Any]], stage_runs: Se
         until = stage_run.finished_at or run.finished_at
         stage = known[stage_run.slug]
         y = TOP + len(bars) * ROW
-        bars.append(
-            Bar(stage["title"], stage_run.started_at, until, *place(stage_run.started_at, until), y, stage["status"])
-        )
-    bands = [
-        Bar(
-            wording.reason_of(hold).sentence,
-            hold.created_at,
-            hold.released_at,
-            *place(hold.created_at, hold.released_at),
-            0,
-            hold.kind,
-            hold.kind not in (Hold.Kind.CAPACITY, Hold.Kind.WINDOW, Hold.Kind.THROTTLED),
-        )
-        for hold in _stops(run, begin, end)
-    ]
+        x, width = _place(stage_run.started_at, until, begin, end)
+        bars.append(Bar(stage["title"], stage_run.started_at, until, x, width, y, stage["status"]))
+    bands = [stop.band(begin, end) for stop in stops_of(run)]
     return {
         "begin": begin,
         "end": run.finished_at,
@@ -81,10 +62,36 @@ def drawing(run: AutomationRun, stages: Sequence[dict[str, Any]], stage_runs: Se
     }
 
 
-def _stops(run: AutomationRun, begin: datetime, end: datetime) -> list[Hold]:
+def _place(since: datetime, until: datetime | None, begin: datetime, end: datetime) -> tuple[float, float]:
+    """Where a stretch of the time from ``begin`` to ``end`` stands in the drawing, and how wide it is."""
+    length = max((end - begin).total_seconds(), 0.001)
+    left = min(max((since - begin).total_seconds() / length, 0.0), 1.0)
+    right = min(max(((until or end) - begin).total_seconds() / length, left), 1.0)
+    return round(left * WIDTH, 1), round(max((right - left) * WIDTH, 2.0), 1)
+
+
+@dataclass(frozen=True)
+class Stop:
+    """What stopped a run, and when; ``until`` is empty while it lasts."""
+
+    title: str
+    since: datetime
+    until: datetime | None
+    kind: str
+
+    def band(self, begin: datetime, end: datetime) -> Bar:
+        """Its band in a drawing of the time from ``begin`` to ``end``."""
+        is_of_people = self.kind not in (Hold.Kind.CAPACITY, Hold.Kind.WINDOW, Hold.Kind.THROTTLED)
+        x, width = _place(self.since, self.until, begin, end)
+        return Bar(self.title, self.since, self.until, x, width, 0, self.kind, is_of_people)
+
+
+def stops_of(run: AutomationRun) -> list[Stop]:
     """The holds that covered the run in its life, the newest first."""
+    end = run.finished_at or timezone.now()
     of_run = Hold.objects.filter(scope__in=gate.scopes_of(run), created_at__lt=end)
-    return list(of_run.filter(Q(released_at=None) | Q(released_at__gt=begin)).order_by("-id")[:MOST_BANDS])
+    lasting = of_run.filter(Q(released_at=None) | Q(released_at__gt=run.created_at)).order_by("-id")[:MOST_BANDS]
+    return [Stop(wording.reason_of(hold).sentence, hold.created_at, hold.released_at, hold.kind) for hold in lasting]
 
 
 @dataclass(frozen=True)

@@ -250,6 +250,26 @@ _QUEUE = (
         is_idempotent=True,
     ),
     Tool(
+        "queue.ask",
+        "Ask a person about an item",
+        "Ask a person about the item after the cursor: the run is held until the question is answered, and the job is "
+        "given back as it was last committed. Whoever gets the item then gets the `answer` with it. Hand in what is "
+        f"done with queue.checkpoint first. {_HELD}",
+        agents.Ask,
+        "ask_about_job",
+        for_agents=True,
+    ),
+    Tool(
+        "queue.freeze",
+        "Freeze the lane of a job",
+        "Freeze the lane of the run because a check has failed on the item after the cursor: nothing of the lane "
+        f"starts until an operator lifts it. The job is given back as it was last committed. {_HELD}",
+        agents.Freeze,
+        "freeze_lane_of_job",
+        for_agents=True,
+        is_destructive=True,
+    ),
+    Tool(
         "queue.fail",
         "Give a job back undone",
         "Give a job back as it was last committed, because of an `error`. It counts against the next item, which "

@@ -92,6 +92,7 @@ ACTIONS = {
     "start": "A run started.",
     "start_requested": "A start was requested; the run starts when nothing prevents it.",
     "stopped": "A loop stopped at an item boundary; the reason says for what.",
+    "task_retried": "A person had a failed task run again; whether with other arguments is said, and never which.",
     "threshold_moved": "The adaptive mode moved a node's threshold.",
     "threshold_set": "An operator set or removed a node's own threshold.",
     "went_on": "Work resumed after a hold was released; `seconds` says how long that took.",

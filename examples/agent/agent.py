@@ -60,6 +60,18 @@ class TryLater(Exception):
         self.seconds = seconds
 
 
+class NeedsInput(Exception):
+    """Raised by ``process`` to ask a person: the item is tried again with the answer as ``job["answer"]``."""
+
+    def __init__(self, question: str, choices: list[str] | None = None) -> None:
+        super().__init__(question)
+        self.choices = choices
+
+
+class FreezeLane(Exception):
+    """Raised by ``process`` when a check has failed: nothing of the run's lane starts until an operator says so."""
+
+
 class Server:
     """The endpoints for agents. Remembers ``system``, which every answer carries."""
 
@@ -235,6 +247,11 @@ class Agent:
                 batch.hand_in_if_any()
                 self._fail(batch.job, str(later), retryAfter=later.seconds)
                 return
+            except (NeedsInput, FreezeLane) as asked:
+                logger.info("Item %s stops its run: %s", item["key"], asked)
+                batch.hand_in_if_any()
+                batch.ask(asked)
+                return
             batch.hand_in_when_due()
         if batch.cut_by:
             batch.give_back(batch.cut_by)
@@ -247,9 +264,10 @@ class Agent:
             attempts += 1
             began = time.monotonic()
             try:
-                batch.add(item, list(self._process(item["payload"], {**job, "key": item["key"]})), began)
+                known = {**job, "key": item["key"], "answer": item.get("answer"), "answers": item.get("answers", {})}
+                batch.add(item, list(self._process(item["payload"], known)), began)
                 return
-            except TryLater:
+            except (TryLater, NeedsInput, FreezeLane):
                 raise
             except Exception as error:
                 told = f"{type(error).__name__}: {error}"
@@ -352,6 +370,17 @@ class Batch:
         else:
             body = {"token": self.job["token"], "error": why, "retryAfter": 0}
             self._persist(lambda: self._server.post(f"{self.job['id']}/fail", body))
+
+    def ask(self, asked: NeedsInput | FreezeLane) -> None:
+        """Have a person asked about the next item, or the lane frozen: the job goes back with it."""
+        body: Json = {"token": self.job["token"]}
+        if isinstance(asked, FreezeLane):
+            verb, body["reason"] = "freeze", str(asked)
+        else:
+            verb, body["question"] = "ask", str(asked)
+            if asked.choices is not None:
+                body["choices"] = asked.choices
+        self._persist(lambda: self._server.post(f"{self.job['id']}/{verb}", body))
 
     def _persist(self, ask: Callable[[], Json]) -> Json:
         """``ask`` until there is an answer, for as long as the lease may last without one."""

@@ -15,7 +15,7 @@ from pause_manager import times
 from pause_manager.admin import actions
 from pause_manager.admin.base import ReasonForm, SuperuserAdmin
 from pause_manager.console import links
-from pause_manager.models import PauseQueueEntry, RunningTask
+from pause_manager.models import FailedTask, PauseQueueEntry, RunningTask
 
 WAITS: dict[str, str] = {PauseQueueEntry.WaitsFor.CAPACITY: "room", PauseQueueEntry.WaitsFor.HOLD: "a release"}
 """In a word or two; the reason is what was said when it was parked."""
@@ -98,3 +98,15 @@ class RunningTaskAdmin(SuperuserAdmin):
     list_filter = ["queue"]
     search_fields = ["=task_id"]
     search_help_text = "An exact task id."
+
+
+@admin.register(FailedTask)
+class FailedTaskAdmin(SuperuserAdmin):
+    list_display = ["task_name", "task_id", "queue", "error_class", "tries", "failed_at", "retried_at"]
+    list_filter = ["queue"]
+    search_fields = ["=task_id"]
+    search_help_text = "An exact task id."
+    exclude = ["envelope", "body"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).defer("body", "envelope", "message")

@@ -14,11 +14,11 @@ from pause_manager import resources
 from pause_manager.api.fleet import FleetView
 from pause_manager.api.http import schema
 from pause_manager.api.http.idempotency import idempotent
-from pause_manager.api.http.strict import ReasonSerializer
+from pause_manager.api.http.strict import ReasonSerializer, StrictSerializer
 from pause_manager.errors import UnknownResource
 from pause_manager.models import Hold, Resource
 from pause_manager.resources import report
-from pause_manager.resources.report import ResourceReport
+from pause_manager.resources.report import MOST_IN_LINE, ResourceReport
 from pause_manager.resources.writer import MOST
 
 NAME = OpenApiParameter("resource", str, OpenApiParameter.PATH, description="Name of a resource, such as `openai`.")
@@ -56,6 +56,25 @@ class ResourceSerializer(serializers.Serializer[Any]):
     next_start_at = serializers.DateTimeField(allow_null=True, help_text="By `max_per_minute`; null: now.")
     strikes = serializers.IntegerField(help_text="How often in a row it has said so.")
     holds = ResourceHoldSerializer(many=True)
+
+
+class WaiterSerializer(serializers.Serializer[Any]):
+    """One piece of work that waits for a resource, and that nothing else keeps."""
+
+    kind = serializers.ChoiceField(
+        choices=["run", "agent", "task"],
+        help_text="Each kind is a line of its own; `agent`: a run that agents work on.",
+    )
+    position = serializers.IntegerField(help_text="In the line of its kind; 1 is next.")
+    priority = serializers.IntegerField()
+    ref = serializers.CharField(help_text="Such as `run:<id>`; empty for what the caller may not see.")
+    title = serializers.CharField(help_text="Pipeline and stage, or the task; empty likewise.")
+
+
+class LineQuery(StrictSerializer):
+    """How much of the lines is told."""
+
+    limit = serializers.IntegerField(default=MOST_IN_LINE, min_value=1, max_value=500, help_text="Of each kind.")
 
 
 def _limit(help_text: str) -> serializers.IntegerField:
@@ -115,6 +134,24 @@ class ResourceDetail(FleetView):
         reason = given.pop("reason")
         resources.set_limits(resource, given, actor=self.actor, reason=reason)
         return Response(ResourceSerializer(asdict(_found(resource))).data)
+
+
+class ResourceLine(FleetView):
+    """What waits."""
+
+    @extend_schema(
+        operation_id="list_resource_line",
+        summary="List what waits for a resource, in order",
+        description="The first of each kind: runs, runs that agents work on, and tasks. As one goes on, the positions "
+        "behind it fall by one. Not listed is what anything else keeps, such as a hold.",
+        parameters=[NAME, LineQuery, schema.REQUEST_ID],
+        responses=schema.answers({200: WaiterSerializer(many=True)}, *schema.READS, 404),
+        tags=["v1"],
+    )
+    def get(self, request: Request, resource: str) -> Response:
+        query = self.query(LineQuery)
+        found = report.line(_found(resource).name, request.user, query["limit"])
+        return Response(WaiterSerializer([asdict(one) for one in found], many=True).data)
 
 
 class ResourceProbe(FleetView):

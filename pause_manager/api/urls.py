@@ -44,6 +44,7 @@ urlpatterns = [
     path("v1/pause-queue/<str:entry_id>/force-pause/", pause_queue.ForcePause.as_view(), name="force-pause"),
     path("v1/resources/", resources.ResourceList.as_view(), name="resources"),
     path("v1/resources/<str:resource>/", resources.ResourceDetail.as_view(), name="resource"),
+    path("v1/resources/<str:resource>/line/", resources.ResourceLine.as_view(), name="resource-line"),
     path("v1/resources/<str:resource>/probe/", resources.ResourceProbe.as_view(), name="probe-resource"),
     path("v1/waiting/", waiting.Waiting.as_view(), name="waiting"),
     path("v1/audit/", audit.Audit.as_view(), name="audit"),

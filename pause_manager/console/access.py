@@ -6,10 +6,11 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from django.contrib.auth.models import Permission
 from django.contrib.auth.views import redirect_to_login
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from django.shortcuts import render
 from django.utils.crypto import salted_hmac
 from django.utils.http import url_has_allowed_host_and_scheme
 
@@ -44,6 +45,15 @@ def refusing(sentence: str) -> Callable[[Callable[[Any], bool]], Callable[[Any],
     return with_sentence
 
 
+def missing(permission: str | Callable[[Any], bool]) -> str:
+    """Return what who lacks ``permission`` is told: its name, as the admin has it; of a condition, its sentence."""
+    if callable(permission):
+        return str(getattr(permission, "refusal", "you do not have the permission"))
+    app, _, codename = permission.partition(".")
+    named = Permission.objects.filter(content_type__app_label=app, codename=codename).values_list("name", flat=True)
+    return f"it takes the permission “{named.first() or codename}” ({permission})"
+
+
 def restricted(may_view: Callable[[Any], bool]) -> Callable[[View], View]:
     """Restrict a view to users for whom ``may_view`` is true; redirect to sign-in if nobody is signed in."""
 
@@ -53,7 +63,9 @@ def restricted(may_view: Callable[[Any], bool]) -> Callable[[View], View]:
             if not request.user.is_authenticated:
                 return _to_sign_in(request)
             if not may_view(request.user):
-                raise PermissionDenied(getattr(may_view, "refusal", ""))
+                return render(
+                    request, "console/refused.html", {"sentence": getattr(may_view, "refusal", "")}, status=403
+                )
             return view(request, *args, **kwargs)
 
         return page(guarded)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from django.core.exceptions import PermissionDenied
 from django.db import Error as DatabaseError
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, JsonResponse
 from django.http.response import HttpResponseBase
@@ -62,9 +61,9 @@ def _act(request: HttpRequest, page: Page) -> HttpResponse:
 
 
 def perform(request: HttpRequest, action: Action) -> HttpResponse:
-    """Carry out one action; responds with what was done, or with 409 and the sentence of the refusal, as JSON."""
+    """Carry out one action; responds as JSON with what was done, or with 403 or 409 and the sentence of the refusal."""
     if not action.is_allowed(request.user):
-        raise PermissionDenied
+        return JsonResponse({"refused": f"Cannot do that: {access.missing(action.permission)}."}, status=403)
     actor = Actor.user(request.user, channel="console", request_id=request_id.of(request))
     try:
         result = action.run(Request(request.user, actor, request.POST.dict(), request.POST.getlist))

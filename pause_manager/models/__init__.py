@@ -2,6 +2,7 @@
 
 from pause_manager.models.counters import CounterSample, CounterTotal
 from pause_manager.models.events import ControlEvent, ControlEventQuerySet, IdempotencyRecord
+from pause_manager.models.failed_tasks import FailedTask
 from pause_manager.models.fleet import ControlState, FleetWorker
 from pause_manager.models.holds import SCOPE, SCOPES, Hold, HoldQuerySet
 from pause_manager.models.machine import Machine
@@ -22,6 +23,7 @@ __all__ = [
     "ControlState",
     "CounterSample",
     "CounterTotal",
+    "FailedTask",
     "FleetWorker",
     "Hold",
     "HoldQuerySet",

@@ -1,20 +1,5 @@
 """The layers by which work is judged, each by itself: an error in one shows as ``slackwater_gate_degraded``.
 
-| layer | what it reads | on its own error |
-|---|---|---|
-| ``holds`` | the holds on a run or task: operator, freeze, budget, question, capacity | closed: nothing new starts |
-| ``node`` | which nodes live and are held | closed |
-| ``fleet`` | the state row of the fleet switch | closed: it counts as paused |
-| ``capacity`` | samples, allocations, the admission controller | closed: it waits |
-| ``code`` | the stages that a run is at, by the code of the process that asks | closed |
-| ``files`` | where the live workers keep files | closed |
-| ``dependency`` | the runs that a run waits for by declaration | closed |
-| ``lane`` | who is before a run in its lane, and who of them is parked | open: it does not wait for them |
-| ``resources`` | the limits of the resources that a stage or task uses, and who has them | closed |
-| ``gate`` | all of them in the one statement that claims and dispatch ask | closed: no lease, no message |
-| ``progress`` | the doorbell that tells pages of progress | open: work continues |
-| ``telemetry`` | counts, times and what is only noted | open |
-
 It is told by a signal: the gate imports nothing that knows of a network, and ``metrics`` may send by UDP.
 """
 
@@ -23,12 +8,42 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from enum import StrEnum
 
 from django.db import connection, transaction
 
 from pause_manager.signals import layer_failed
 
 logger = logging.getLogger("pause_manager.observability.gate_health")
+
+
+class Layer(StrEnum):
+    """Every layer, what it reads, and whether work continues when it cannot be read (open) or nothing new starts."""
+
+    reads: str
+    is_open: bool
+
+    def __new__(cls, name: str, reads: str = "", is_open: bool = False) -> Layer:
+        member = str.__new__(cls, name)
+        member._value_ = name
+        member.reads = reads
+        member.is_open = is_open
+        return member
+
+    HOLDS = "holds", "the holds on a run or task: operator, window, freeze, budget, question, capacity, a resource"
+    NODE = "node", "which nodes live and are held"
+    FLEET = "fleet", "the state row of the fleet switch: unreadable counts as paused"
+    CAPACITY = "capacity", "samples, allocations, the admission controller: work waits"
+    CODE = "code", "the stages that a run is at, by the code of the process that asks"
+    FILES = "files", "where the live workers keep files"
+    DEPENDENCY = "dependency", "the runs that a run waits for by declaration"
+    LANE = "lane", "who is before a run in its lane, and who of them is parked: it does not wait for them", True
+    RESOURCES = "resources", "the limits of the resources that a stage or task uses, and who has them"
+    DELAYS = "delays", "when the next batch or stage of a run is due"
+    OVERRIDES = "overrides", "the limits that an operator has set for a while, such as the loops of a stage"
+    GATE = "gate", "all of them in the one statement that claims and dispatch ask: no lease, no message"
+    PROGRESS = "progress", "the doorbell that tells pages of progress", True
+    TELEMETRY = "telemetry", "counts, times and what is only noted", True
 
 
 @contextmanager

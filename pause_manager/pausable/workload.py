@@ -9,15 +9,16 @@ from typing import Any
 from celery import current_app
 from django.db import transaction
 
-from pause_manager import conf
+from pause_manager import conf, workloads
 from pause_manager.capacity.snapshot import Allocation
 from pause_manager.models import Hold, PauseQueueEntry
 from pause_manager.nodes import members
 from pause_manager.pausable import is_pausable, redispatch, running_tasks, uses_of
 from pause_manager.pausable.running_tasks import Running
 from pause_manager.probes import processes
+from pause_manager.resources import line as resource_line
 from pause_manager.scopes import parse, resource
-from pause_manager.workloads import MOST_BLOCKERS, Blocker, Counts, HoldChange, Remaining, Workload
+from pause_manager.workloads import MOST_BLOCKERS, Blocker, Counts, HoldChange, Remaining, Waiter, Workload
 
 
 class PausableTasks(Workload):
@@ -58,12 +59,18 @@ class PausableTasks(Workload):
         return running_tasks.in_use(limits)
 
     def waiting_for(self, names: Collection[str]) -> Mapping[str, int]:
-        found = dict.fromkeys(names, 0)
-        waiting = PauseQueueEntry.objects.waiting().filter(uses__overlap=list(names))
-        for uses in waiting.order_by().values_list("uses", flat=True) if names else ():
-            for name in found.keys() & set(uses):
-                found[name] += 1
-        return found
+        return resource_line.lengths(names)
+
+    def line(self, name: str, at_most: int, user: Any) -> list[Waiter]:
+        first = resource_line.first(name, at_most)
+        entries = PauseQueueEntry.objects.light().in_bulk(first)
+        seen = set(entries)
+        if user is not None:
+            seen = set(workloads.visible_entries(user).filter(pk__in=seen).values_list("pk", flat=True))
+        return [
+            Waiter("task", number, one.priority, *((one.ref, one.task_name) if pk in seen else ()))
+            for number, (pk, one) in enumerate(((pk, entries[pk]) for pk in first if pk in entries), start=1)
+        ]
 
     def remaining(self, mode: str) -> Remaining:
         """Four statements. What a worker has received and not started counts as running until it is given back."""

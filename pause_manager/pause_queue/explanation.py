@@ -7,13 +7,14 @@ from typing import Any
 
 from django.db import connection
 
-from pause_manager import conf, times
+from pause_manager import conf, scopes, times
 from pause_manager.actor import SYSTEM
 from pause_manager.holds import wording
 from pause_manager.models import Hold, PauseQueueEntry, WorkerNode
 from pause_manager.models.clock import database_now
 from pause_manager.pause_queue import outlook, unserved
 from pause_manager.reasons import Explanation, Reason, ReasonCode
+from pause_manager.resources import line, places
 
 ORDER = ("fleet", "freeze", "operator", "node", "budget", "needs_input", "throttled", "capacity")
 """The order in which the holds on an entry are told; kinds that are not named here come last."""
@@ -24,7 +25,8 @@ _ENTRY = PauseQueueEntry._meta.db_table
 def explain(entry: PauseQueueEntry) -> Explanation:
     """Every reason why ``entry`` waits, in order, and how many wait for the same before it.
 
-    A constant number of statements. Its expected start is not known: nobody can tell when room comes or a hold ends.
+    A constant number of statements. Its expected start is known if it waits for a resource only, from the rate at which
+    those before it went on; nobody can tell when room comes or a hold ends.
     """
     if entry.finished_at is not None and not entry.problem:
         sentence = f"It has left the pause queue: {entry.get_outcome_display()}."
@@ -32,12 +34,26 @@ def explain(entry: PauseQueueEntry) -> Explanation:
     reasons = [
         *_of_failure(entry),
         *_of_holds(entry),
+        *_of_places(entry),
         *_of_problem(entry),
         *_of_time(entry),
         *_of_room(entry),
         *_of_workers(entry),
     ]
-    return Explanation(tuple(reasons), position(entry))
+    place = line.place_of(entry, entry.uses) if entry.uses and _waits_for_hold(entry) else None
+    if place is None:
+        return Explanation(tuple(reasons), position(entry))
+    others = any(reason.keeps and not _is_of_resource(reason) for reason in reasons)
+    return Explanation(tuple(reasons), place.position, None if others else place.expected_start)
+
+
+def _waits_for_hold(entry: PauseQueueEntry) -> bool:
+    return entry.finished_at is None and entry.waits_for == PauseQueueEntry.WaitsFor.HOLD
+
+
+def _is_of_resource(reason: Reason) -> bool:
+    is_held = str(reason.figures.get("scope", "")).startswith(scopes.resource(""))
+    return reason.code == ReasonCode.RESOURCE or is_held
 
 
 def scopes_of(entry: PauseQueueEntry) -> list[str]:
@@ -68,6 +84,17 @@ def _of_failure(entry: PauseQueueEntry) -> list[Reason]:
     lifted = f"a person decides: retry, skip or fail (pause_queue answer {entry.pk} --answer retry)"
     sentence = f"It waits for an answer. {entry.reason}"
     return [Reason(ReasonCode.NEEDS_INPUT, sentence, entry.paused_at, SYSTEM.name, lifted, figures=figures)]
+
+
+def _of_places(entry: PauseQueueEntry) -> list[Reason]:
+    """The resources that have no place for it, though nothing holds them."""
+    if not entry.uses or not _waits_for_hold(entry):
+        return []
+    lifted = "one that uses it ends, its next start comes, or its limit is raised"
+    return [
+        Reason(ReasonCode.RESOURCE, why, entry.paused_at, SYSTEM.name, lifted, figures={"resource": name})
+        for name, why in places.what_is_short(entry.uses).items()
+    ]
 
 
 def _of_problem(entry: PauseQueueEntry) -> list[Reason]:

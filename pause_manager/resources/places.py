@@ -76,6 +76,19 @@ def shortage(uses: Collection[str], locked: Collection[str]) -> Shortage | None:
     return None
 
 
+def what_is_short(uses: Collection[str]) -> dict[str, str]:
+    """Why one more task may not use these now, by resource, as it looks at this moment. Nothing is locked or taken."""
+    limited = _limited(uses)
+    used = workloads.in_use({one.name: one.most for one in limited if one.most is not None})
+    found = {}
+    for one in limited:
+        if one.most is not None and used[one.name] >= one.most:
+            found[one.name] = _full(one)
+        elif one.starts_later:
+            found[one.name] = f"Resource {one.name} takes {one.max_per_minute:,} starts a minute; the next is later."
+    return found
+
+
 def _full(one: _Limited) -> str:
     if one.state == Resource.State.PROBING:
         return f"Resource {one.name} said “too much”, and another asks it again."

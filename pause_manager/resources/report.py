@@ -13,6 +13,7 @@ from pause_manager import scopes, times, workloads
 from pause_manager.errors import InvalidResource, UnknownResource
 from pause_manager.models import Hold, Resource
 from pause_manager.resources.limits import PERMITTED, RESOURCE, values
+from pause_manager.workloads import Waiter
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,17 @@ def of_all() -> list[ResourceReport]:
     """Every resource that is limited, has said "too much", is held, or that work declares to use; by name."""
     held = Hold.objects.active().filter(scope__startswith=scopes.resource("")).values_list("scope", flat=True)
     return _of(known() | {scopes.parse(scope)[1] for scope in held})
+
+
+MOST_IN_LINE = 20
+
+
+def line(name: str, user: Any, at_most: int = MOST_IN_LINE) -> list[Waiter]:
+    """The first that wait for it, of each kind in the order in which they go on, as far as ``user`` may see them.
+
+    ``None``: everybody's.
+    """
+    return workloads.line(name, at_most, user)
 
 
 def known() -> set[str]:

@@ -27,6 +27,7 @@ from pause_manager.resources.places import NotYet
 from pause_manager.scopes import resource
 from pause_manager.slots import gpus, shared_state
 from pause_manager.worker.event_loop import event_loop
+from pause_manager.worker.failure_log import failure_log
 from pause_manager.worker.open_requests import State
 from pause_manager.worker.pending_writes import PendingWrites, Write
 from pause_manager.worker.request import PausableRequest
@@ -104,6 +105,10 @@ class Decisions:
         release = getattr(self._worker, "_quick_release", None)
         if release is not None:
             event_loop.call(release)
+
+    def failed(self, request: PausableRequest, exception: BaseException, traceback: str) -> None:
+        """The task of ``request`` has failed, maybe for good."""
+        failure_log.add(request, exception, traceback)
 
     def ended(self, request: PausableRequest, exception: BaseException | None) -> None:
         """The task of ``request`` has ended, or Celery threw its message away."""

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar, Protocol
 from uuid import UUID, uuid4
 
-from celery.exceptions import TaskRevokedError
+from celery.exceptions import TaskRevokedError, TimeLimitExceeded
 from celery.worker import state as celery_state
 
 from pause_manager.messaging.headers import ENTRY, groups_of, parse_entry, queue_of
@@ -33,6 +33,8 @@ class Handler(Protocol):
     def take(self, request: PausableRequest) -> None: ...
 
     def keep_rest(self, request: PausableRequest, rest: Remainder) -> None: ...
+
+    def failed(self, request: PausableRequest, exception: BaseException, traceback: str) -> None: ...
 
     def ended(self, request: PausableRequest, exception: BaseException | None) -> None: ...
 
@@ -87,6 +89,12 @@ class PausableRequest(ReliableAckRequest):
             self._turn_id = uuid4()
         return self._turn_id
 
+    @property
+    def call(self) -> tuple[Any, Any, Any]:
+        """Its arguments, those by name, and what comes after it: the rest of its chain, its links."""
+        args, kwargs, embedded = self._payload  # type: ignore[attr-defined]
+        return args, kwargs, embedded or {}
+
     def delivery(self) -> Delivery:
         """What it delivers, as it came."""
         return Delivery.of_message(
@@ -97,7 +105,7 @@ class PausableRequest(ReliableAckRequest):
             worker=str(self.hostname),
             turn=self.name_of_turn,
             entry=self.entry,
-            groups=groups_of(self.message.headers or {}, self._payload[2]),  # type: ignore[attr-defined]
+            groups=groups_of(self.message.headers or {}, self.call[2]),
         )
 
     def acknowledge(self) -> None:
@@ -115,14 +123,18 @@ class PausableRequest(ReliableAckRequest):
         # A retry of it that Celery makes here is another message.
         self.request_dict.pop(ADDRESS, None)
         try:
-            return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+            answer = super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+            self.handler.failed(self, exc_info.exception, str(exc_info.traceback or ""))
+            return answer
         finally:
             self._end(exc_info.exception)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         super().on_timeout(soft, timeout)
         if not soft:
-            self._end(TimeoutError())
+            error = TimeLimitExceeded(timeout)
+            self.handler.failed(self, error, "")
+            self._end(error)
 
     def is_thrown_away(self) -> bool:
         """Whether it is revoked or expired by Celery's own rules; if so it has ended."""

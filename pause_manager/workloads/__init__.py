@@ -11,6 +11,7 @@ from pause_manager.workloads.registry import (
     in_progress,
     in_use,
     kinds,
+    line,
     lock,
     machine_renamed,
     members,
@@ -41,6 +42,7 @@ from pause_manager.workloads.values import (
     HoldChange,
     Member,
     Remaining,
+    Waiter,
     WorkKind,
 )
 from pause_manager.workloads.visibility import (
@@ -73,6 +75,7 @@ __all__ = [
     "HoldChange",
     "Member",
     "Remaining",
+    "Waiter",
     "WorkKind",
     "Workload",
     "allocations_by_node",
@@ -88,6 +91,7 @@ __all__ = [
     "in_progress",
     "in_use",
     "kinds",
+    "line",
     "lock",
     "machine_renamed",
     "members",

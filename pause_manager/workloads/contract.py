@@ -10,7 +10,7 @@ from django.db.models.expressions import Combinable
 
 from pause_manager.capacity.snapshot import Allocation
 from pause_manager.models import ControlEvent, ControlEventQuerySet, PauseQueueQuerySet
-from pause_manager.workloads.values import Counts, Finding, HoldChange, Member, Remaining, WorkKind
+from pause_manager.workloads.values import Counts, Finding, HoldChange, Member, Remaining, Waiter, WorkKind
 
 
 class Workload:
@@ -91,6 +91,14 @@ class Workload:
     def waiting_for(self, names: Collection[str]) -> Mapping[str, int]:
         """Return how much of your work waits until these resources have places for it."""
         return {}
+
+    def line(self, name: str, at_most: int, user: Any) -> Sequence[Waiter]:
+        """Return the first of your work that waits for the resource ``name``, in the order in which it goes on.
+
+        Nothing that anything else keeps is in it. What ``user`` may not see has no ``ref`` and no ``title``; with
+        ``None`` everything is told.
+        """
+        return ()
 
     def findings(self) -> Iterable[Finding]:
         """Return what tells whether your work is flowing and succeeding, see :class:`Finding`."""

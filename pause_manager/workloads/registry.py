@@ -7,7 +7,7 @@ from typing import Any
 
 from pause_manager.capacity.snapshot import Allocation
 from pause_manager.workloads.contract import Workload
-from pause_manager.workloads.values import Counts, Finding, HoldChange, Member, Remaining, WorkKind
+from pause_manager.workloads.values import Counts, Finding, HoldChange, Member, Remaining, Waiter, WorkKind
 
 _registered: list[Workload] = []
 
@@ -115,6 +115,11 @@ def waiting_for(names: Collection[str]) -> dict[str, int]:
         for name, count in workload.waiting_for(names).items():
             found[name] += count
     return found
+
+
+def line(name: str, at_most: int, user: Any = None) -> list[Waiter]:
+    """Return the first that wait for a resource, each kind in its order, as far as ``user`` may see them."""
+    return [waiter for workload in _registered for waiter in workload.line(name, at_most, user)]
 
 
 def findings() -> list[Finding]:

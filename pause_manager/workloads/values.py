@@ -33,6 +33,20 @@ class WorkKind:
 
 
 @dataclass(frozen=True)
+class Waiter:
+    """One piece of work that waits for a resource."""
+
+    kind: str
+    """Who stands in one line: ``run``, ``agent`` (a run whose work agents do) or ``task``."""
+    position: int
+    """In the line of its kind; 1 is next."""
+    priority: int
+    ref: str = ""
+    """Such as ``run:x``; empty, as ``title``, if it is another tenant's."""
+    title: str = ""
+
+
+@dataclass(frozen=True)
 class Blocker:
     """One piece of work that keeps the fleet from being drained. ``ref`` names what it is part of, such as ``run:x``.
 

@@ -372,7 +372,7 @@ MUTANTS = {
     ),
     "claims ignore holds": (
         claims,
-        "_OPEN_WITHOUT_RESOURCES",
+        "_OPEN_IF_PLAIN",
         lambda sql: sql.replace("hold.scope IN ('fleet'", "false AND hold.scope IN ('fleet'"),
     ),
     "messages are answered twice": (dispatcher, "answer", lambda _: lambda ticket_id: True),

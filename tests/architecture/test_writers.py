@@ -54,6 +54,7 @@ WRITERS: dict[str, set[str]] = {
     # The second writes one setting of the fleet, which no hold decides.
     "ControlState": {"pause_manager/holds/fleet_state.py", "pause_manager/nodes/watching.py"},
     "CounterTotal": {"pause_manager/observability/counters.py"},
+    "FailedTask": {"pause_manager/pausable/failed_tasks.py"},
     "FleetWorker": {"pause_manager/nodes/members.py"},
     # The second only notes when work had drained and resumed, never what is held.
     # A trigger of the database writes the other half of what credits keep.
@@ -116,6 +117,7 @@ WRITERS: dict[str, set[str]] = {
         "pause_manager/nodes/registry.py",
     },
     "StageRun": {
+        "automation/leases/batches.py",
         "automation/dispatch/turns.py",
         "automation/runs/creation.py",
         "automation/runs/remainder.py",

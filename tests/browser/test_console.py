@@ -16,7 +16,7 @@ from automation.runs import creation
 from pause_manager.console.live.sse import RECHECK_SECONDS
 from pause_manager.models import ControlEvent
 from tests.browser.conftest import System, Watched
-from tests.support.factories import OPERATOR, make_site
+from tests.support.factories import OPERATOR, make_run, make_site, run_loop, settle
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("browser")]
 
@@ -213,3 +213,30 @@ def test_the_page_finds_back_after_the_web_process_died_and_while_redis_is_away(
     expect(page.get_by_text("Connection lost")).to_be_hidden()
     expect_to_move(page)
     assert was_not_reloaded(page)
+
+
+def test_outputs_that_are_read_stay_when_another_stage_makes_some(system: System, visit: Visit) -> None:
+    system.kill("worker")
+    site = make_site("ours")
+    make_user("olga", site)
+    run = make_run("fan-out", items=9, site=site)
+    run_loop(run, "fan")
+    watched = visit("olga", PASSWORD, f"/runs/{run.pk}/")
+    page = watched.page
+    page.set_viewport_size({"width": 1440, "height": 400})
+    page.locator("#outputs-of-fan").focus()
+    first = page.locator(".outputs li").first.inner_text()
+    place = page.evaluate("[document.activeElement.id, scrollY]")
+
+    settle(run)
+
+    expect(page.locator("#card")).to_have_attribute("data-status", "completed", timeout=10_000)
+    expect(page.locator("main").get_by_text("Echo: all items are done")).to_be_visible(timeout=10_000)
+    expect(page.locator("#outputs-of-echo")).to_be_visible()
+    expect(page.locator("#outputs-of-fan")).to_have_attribute("aria-current", "true")
+    assert page.locator(".outputs li").first.inner_text() == first
+    assert page.evaluate("document.activeElement.id") == place[0]
+    in_view = page.locator("#outputs-of-fan").bounding_box()
+    assert in_view is not None
+    assert 0 <= in_view["y"] < 400
+    assert not watched.complaints

@@ -72,6 +72,7 @@ def take_next(stage_run_id: int, name: str):
                 "concurrency": None,
                 "group": 1,
                 "is_fresh": True,
+                "hands_out": True,
                 **claims._suspicion(),
             },
         )

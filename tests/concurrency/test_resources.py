@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from functools import partial
+from typing import Any
 
 import pytest
 from django.db.backends.utils import CursorWrapper
 
 from automation import leases
+from automation.gate import resource_limits
 from automation.models import WorkSlice
 from pause_manager import resources
 from pause_manager.models import Resource
+from tests.support.agent_calls import Caller, make_agent
 from tests.support.factories import OPERATOR, make_run, stage_of, worker
 from tests.support.race import in_thread, race, wait_until_blocked
 
@@ -99,3 +102,51 @@ def test_two_who_take_the_last_start_at_once_do_not_both_get_it():
         Resource.objects.update(next_start_at=None)
         taken = race(*[partial(resources.take_starts, "provider", 1) for _ in range(4)])
         assert sorted(count for count, _ in taken) == [0, 0, 0, 1]
+
+
+def agents_at_once(count: int) -> list[dict[str, Any]]:
+    """The jobs that so many agents get who claim at the same moment, each with what it may begin."""
+    callers = [Caller(make_agent(f"agent-{number}", pipelines=["ask-remote"])[1]) for number in range(count)]
+    jobs = race(*[caller.claim for caller in callers])
+    return [job for job in jobs if job is not None]
+
+
+def test_items_of_agents_are_no_more_starts_than_a_minute_allows():
+    make_run("ask-remote", items=24)
+    resources.set_limits("provider", {"max_per_minute": 6}, actor=OPERATOR)
+
+    assert [len(job["items"]) for job in agents_at_once(4)] == [1], "one each ten seconds"
+    assert WorkSlice.objects.leased().count() == 1, "who may begin nothing keeps no job"
+
+
+def test_without_the_count_of_starts_agents_begin_more(monkeypatch):
+    make_run("ask-remote", items=24)
+    resources.set_limits("provider", {"max_per_minute": 6}, actor=OPERATOR)
+    without(monkeypatch, "AND (resource.next_start_at IS NULL OR resource.next_start_at <= clock_timestamp())")
+
+    assert len(agents_at_once(4)) > 1
+
+
+def test_agents_hold_no_more_jobs_than_a_resource_has_places():
+    make_run("ask-remote", items=24)
+    resources.set_limits("provider", {"max_at_once": 2}, actor=OPERATOR)
+
+    assert len(agents_at_once(5)) == 2
+
+
+def test_without_the_count_of_places_agents_hold_more(monkeypatch):
+    make_run("ask-remote", items=24)
+    resources.set_limits("provider", {"max_at_once": 2}, actor=OPERATOR)
+    without(monkeypatch, f"AND {resource_limits.HAVE_PLACES}")
+
+    assert len(agents_at_once(5)) > 2
+
+
+def without(monkeypatch: pytest.MonkeyPatch, guard: str) -> None:
+    """Statements lose their ``guard``."""
+    execute = CursorWrapper.execute
+
+    def mutated(self, sql, params=None):
+        return execute(self, sql.replace(guard, "") if isinstance(sql, str) else sql, params)
+
+    monkeypatch.setattr(CursorWrapper, "execute", mutated)

@@ -62,6 +62,12 @@ def chorded(seconds: float, numbers: list[int]) -> list[str]:
     return [*(part.id for part in body.parent.results), body.id]
 
 
+def linked(x: Any, y: Any, z: Any) -> list[str]:
+    """A chain of two sums; the ids of its tasks."""
+    last = (tasks.add.s(x, y) | tasks.add.s(z)).apply_async()
+    return [last.parent.id, last.id]
+
+
 def pour(first: int, size: int) -> list[str]:
     """``size`` bundles of work, numbered from ``first``; the keys of all that will be done."""
     keys: list[str] = []
@@ -113,6 +119,7 @@ VERBS = {
         outcomes,
         send,
         pieces,
+        linked,
         chorded,
         pour,
         send_many,

@@ -196,6 +196,7 @@ FLEET_ROWS = [
     Row("GET", "api/v1/resources/", sees_the_fleet()),
     Row("GET", "api/v1/resources/<str:resource>/", sees_the_fleet(404)),
     Row("PATCH", "api/v1/resources/<str:resource>/", changes_the_fleet(), body={"max_at_once": 4}),
+    Row("GET", "api/v1/resources/<str:resource>/line/", sees_the_fleet(404)),
     Row("POST", "api/v1/resources/<str:resource>/probe/", changes_the_fleet(404), body={"reason": "it is back"}),
     Row("GET", "api/v1/capacity/", lists_runs()),
     Row("GET", "api/v1/agents/available-capacity", lists_runs()),
@@ -226,6 +227,8 @@ AGENT_ROWS = [
     Row("POST", f"{_JOBS}<str:job_id>/heartbeat", works_as_agent(409), body=_HELD),
     Row("POST", f"{_JOBS}<str:job_id>/checkpoint", works_as_agent(409), body={**_HELD, "cursor": "1"}),
     Row("POST", f"{_JOBS}<str:job_id>/complete", works_as_agent(409), body={**_HELD, "cursor": "1"}),
+    Row("POST", f"{_JOBS}<str:job_id>/ask", works_as_agent(409), body={**_HELD, "question": "Publish?"}),
+    Row("POST", f"{_JOBS}<str:job_id>/freeze", works_as_agent(409), body={**_HELD, "reason": "the totals differ"}),
     Row("POST", f"{_JOBS}<str:job_id>/fail", works_as_agent(409), body={**_HELD, "error": "broken"}),
 ]
 

@@ -9,6 +9,7 @@ from rest_framework import serializers
 from automation.agents.jobs import LARGEST_PAGE, PAGE
 from automation.agents.submission import FailedItem, Submission
 from automation.conf import SLUG
+from automation.errors import LONGEST_CHOICE, LONGEST_QUESTION, MOST_CHOICES, NeedsInput
 from pause_manager.api.fleet_schema import SystemSerializer
 from pause_manager.api.http.schema import ErrorSerializer
 from pause_manager.api.http.strict import StrictSerializer
@@ -131,11 +132,41 @@ class JobFailSerializer(TokenSerializer):
     )
 
 
+class JobAskSerializer(TokenSerializer):
+    """What a person is to answer about the item after the cursor."""
+
+    question = serializers.CharField(max_length=LONGEST_QUESTION)
+    choices = serializers.ListField(
+        child=serializers.CharField(max_length=LONGEST_CHOICE),
+        required=False,
+        min_length=1,
+        max_length=MOST_CHOICES,
+        help_text="The answers that are taken; left out: any text.",
+    )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        try:
+            attrs["asked"] = NeedsInput(attrs["question"], choices=attrs.get("choices"))
+        except ValueError as error:
+            raise serializers.ValidationError({"choices": str(error)}) from None
+        return attrs
+
+
+class JobFreezeSerializer(TokenSerializer):
+    """Why the lane of the run is to be frozen."""
+
+    reason = serializers.CharField(
+        max_length=LONGEST_ERROR, help_text="Everybody who sees the lane sees it: name the item, not what it contains."
+    )
+
+
 class JobItemSerializer(serializers.Serializer[Any]):
     """One item."""
 
     key = serializers.CharField(help_text="With run and stage, the same in every attempt: an idempotency key.")
     payload = serializers.DictField()
+    answer = serializers.CharField(required=False, help_text="To its last question, if it was asked about.")
+    answers = serializers.DictField(required=False, child=serializers.CharField(), help_text="By question.")
 
 
 class SystemAnswer(serializers.Serializer[Any]):
@@ -147,7 +178,9 @@ class SystemAnswer(serializers.Serializer[Any]):
 class StopSerializer(serializers.Serializer[Any]):
     """Why the job is to be given back at the next item."""
 
-    code = serializers.CharField(help_text="`held`, `cancelled`, `finished`, `yield`, `budget` or `lease_lost`.")
+    code = serializers.CharField(
+        help_text="`held`, `cancelled`, `finished`, `yield`, `budget`, `paced` or `lease_lost`."
+    )
     sentence = serializers.CharField()
 
 

@@ -20,6 +20,7 @@ from automation.api.agents.authentication import AgentAuthentication
 from automation.api.permissions import IsAgent
 from automation.errors import JobNotFound
 from automation.models import Agent
+from automation.pipeline import FreezeLane
 from pause_manager.actor import Actor
 from pause_manager.api.http import schema
 from pause_manager.api.http.base import ControlView
@@ -237,3 +238,39 @@ class Fail(OneJob):
                 resource=given.get("resource"),
             )
         )
+
+
+class Ask(OneJob):
+    """A question about a job."""
+
+    @extend_schema(
+        operation_id="ask_about_job",
+        summary="Ask a person about the item after the cursor",
+        description="Holds the run until the question is answered, and gives the job back as it was last committed. "
+        "Nothing counts as failed; whoever gets the item then, gets the `answer` with it.",
+        parameters=_HERE,
+        request=bodies.JobAskSerializer,
+        responses=schema.answers({200: bodies.SystemAnswer}, *_COMMAND, table=_ANSWERS),
+        tags=["agents"],
+    )
+    def post(self, request: Request, job_id: str) -> Response:
+        given = self.body(bodies.JobAskSerializer)
+        return Response(protocol.ask(self.agent, self.job_id(), given["token"], given["asked"]))
+
+
+class Freeze(OneJob):
+    """The freeze of a lane because of a job."""
+
+    @extend_schema(
+        operation_id="freeze_lane_of_job",
+        summary="Freeze the lane of the run because of the item after the cursor",
+        description="Nothing of the lane starts until an operator lifts the freeze. The job is given back as it was "
+        "last committed, and the item is tried again then.",
+        parameters=_HERE,
+        request=bodies.JobFreezeSerializer,
+        responses=schema.answers({200: bodies.SystemAnswer}, *_COMMAND, table=_ANSWERS),
+        tags=["agents"],
+    )
+    def post(self, request: Request, job_id: str) -> Response:
+        given = self.body(bodies.JobFreezeSerializer)
+        return Response(protocol.ask(self.agent, self.job_id(), given["token"], FreezeLane(given["reason"])))

@@ -14,6 +14,7 @@ from automation.api.base import AutomationView
 from automation.api.compat import choice
 from automation.api.compat.serializers import SITE, SiteQuery
 from automation.api.runs import selection
+from automation.api.runs.serializers import PacingField
 from automation.api.schedules.serializers import CLOCK
 from automation.api.schema import COMMAND, READ, answers
 from automation.errors import InvalidSchedule
@@ -52,6 +53,7 @@ class NewConfigurationSerializer(StrictSerializer):
     is_enabled = serializers.BooleanField(default=True)
     pipeline = serializers.CharField(max_length=50)
     params = serializers.DictField(required=False)
+    pacing = PacingField(required=False)
     frequency = serializers.ChoiceField(choices=KINDS)
     scheduled_time = serializers.TimeField(required=False, allow_null=True, input_formats=CLOCK, format=CLOCK[0])
     weekdays = serializers.CharField(required=False, allow_blank=True, max_length=60)
@@ -71,6 +73,7 @@ class ConfigurationSerializer(serializers.Serializer[Any]):
     is_enabled = serializers.BooleanField()
     pipeline = serializers.CharField(allow_null=True)
     params = serializers.DictField(allow_null=True)
+    pacing = PacingField(allow_null=True)
     frequency = serializers.ChoiceField(choices=KINDS, allow_null=True)
     scheduled_time = serializers.CharField(allow_null=True)
     weekdays = serializers.CharField(allow_null=True)

@@ -28,6 +28,7 @@ class StageProgressSerializer(CountsSerializer):
     slug = serializers.CharField()
     title = serializers.CharField()
     status = serializers.ChoiceField(choices=STATUSES)
+    left_out_items = serializers.IntegerField(help_text="Beyond its `max_items`: it does not do them.")
 
 
 class InFlightSerializer(serializers.Serializer[Any]):

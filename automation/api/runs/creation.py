@@ -24,6 +24,7 @@ def create(user: Any, given: dict[str, Any], actor: Actor) -> tuple[AutomationRu
         site=site,
         actor=actor,
         params=given.get("params"),
+        pace=given.get("pacing"),
         items=items,
         start=given["start"],
         timeout_seconds=given.get("timeout_seconds"),

@@ -10,6 +10,7 @@ from rest_framework import serializers
 
 from automation.api.runs import selection
 from automation.models import AutomationRun, Lifecycle
+from automation.pipeline import pacing
 from automation.reports import payload_access
 from automation.reports.status import ALL as STATUSES
 from automation.reports.working_time import Durations, durations_of
@@ -67,6 +68,40 @@ class AfterField(serializers.ListField):
         )
 
 
+@extend_schema_field(
+    {
+        "type": "object",
+        "properties": {
+            "batch_size": {"type": "integer", "minimum": 1, "maximum": pacing.MOST["batch_size"]},
+            "batch_delay_seconds": {"type": "number", "minimum": 0, "maximum": pacing.LONGEST_SECONDS},
+            "stage_delay_seconds": {"type": "number", "minimum": 0, "maximum": pacing.LONGEST_SECONDS},
+            "max_items": {"type": "integer", "minimum": 1, "maximum": pacing.MOST["max_items"]},
+            "stages": {
+                "type": "object",
+                "description": "By slug of a stage, the same members for it alone.",
+                "additionalProperties": {"type": "object", "additionalProperties": {"type": "number"}},
+            },
+        },
+        "additionalProperties": False,
+    }
+)
+class PacingField(serializers.Field[Any, Any, Any, Any]):
+    """Batches, delays and limits, which ``pipeline.pacing`` judges with the pipeline."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(
+            help_text="Batches, delays and limits instead of those that the stages declare: items of a batch, seconds "
+            "between batches, seconds between stages, most items of a stage.",
+            **options,
+        )
+
+    def to_internal_value(self, data: Any) -> Any:
+        return data
+
+    def to_representation(self, value: Any) -> Any:
+        return value
+
+
 class NewDependenciesSerializer(ReasonSerializer):
     """Runs that a run is to wait for as well."""
 
@@ -91,6 +126,7 @@ class NewRunSerializer(StrictSerializer):
     items = ItemsField(
         required=False, help_text="The input, in order. Left out for a pipeline that makes its own items."
     )
+    pacing = PacingField(required=False)
     start = serializers.BooleanField(default=True, help_text="Start at once, or as soon as the gate opens.")
     timeout_seconds = TimeoutField()
     priority = PriorityField()
@@ -103,6 +139,9 @@ class NewRunFormSerializer(StrictSerializer):
     pipeline = serializers.CharField(max_length=50, help_text="Slug of a pipeline; see `pipelines/`.")
     site = serializers.CharField(max_length=60, help_text="Slug or id of a site.")
     params = serializers.JSONField(required=False, binary=True, help_text="Parameters as the text of a JSON object.")
+    pacing = serializers.JSONField(
+        required=False, binary=True, help_text="Batches, delays and limits, as the text of a JSON object."
+    )
     input = serializers.FileField(
         required=False,
         allow_empty_file=True,
@@ -178,6 +217,7 @@ class RunSerializer(serializers.ModelSerializer[AutomationRun]):
     status = serializers.SerializerMethodField(help_text="What people see; derived from all the rest.")
     lifecycle = serializers.ChoiceField(choices=Lifecycle.choices, help_text="Never rewritten by a pause.")
     params = serializers.DictField()
+    pacing = PacingField()
     completed_at = serializers.DateTimeField(
         source="finished_at", allow_null=True, help_text="When it ended, however it ended. Same as finished_at."
     )
@@ -202,6 +242,7 @@ class RunSerializer(serializers.ModelSerializer[AutomationRun]):
             "site",
             "pipeline",
             "params",
+            "pacing",
             "status",
             "lifecycle",
             "total_items",

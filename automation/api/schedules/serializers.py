@@ -6,7 +6,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from automation.api.runs.serializers import ItemsField
+from automation.api.runs.serializers import ItemsField, PacingField
 from automation.models import Schedule, ScheduleOccurrence
 from automation.schedules import report
 from pause_manager.api.http.pagination import PageQuery
@@ -59,6 +59,7 @@ class ScheduleFieldsSerializer(RuleSerializer):
     name = serializers.CharField(max_length=60, help_text="Small letters, digits, - and _; unique for the site.")
     pipeline = serializers.CharField(max_length=50, help_text="Slug of a pipeline; see `automation/pipelines/`.")
     params = serializers.DictField(required=False, help_text="Parameters of the pipeline, checked now.")
+    pacing = PacingField(required=False)
     items = ItemsField(
         required=False, help_text="The input of every run. Left out for a pipeline that makes its own items."
     )
@@ -172,6 +173,7 @@ class ScheduleSerializer(serializers.Serializer[Any]):
     every_minutes = serializers.IntegerField(allow_null=True)
     time_zone = serializers.CharField()
     params = serializers.DictField()
+    pacing = PacingField()
     item_count = serializers.IntegerField(allow_null=True, help_text="Items of its input; null if it takes none.")
     priority = serializers.IntegerField()
     is_enabled = serializers.BooleanField()

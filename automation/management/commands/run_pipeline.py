@@ -15,7 +15,7 @@ from automation.management import repeated_run
 from automation.management.commands.watch_run import follow
 from automation.management.run_command import CommandRefused, Exit, RunCommand, find_run
 from automation.models import AutomationRun, Site
-from automation.pipeline import get_pipeline, run_input
+from automation.pipeline import get_pipeline, pacing, run_input
 from automation.reports import status
 from automation.runs import creation
 from pause_manager.actor import Actor
@@ -41,6 +41,7 @@ class Command(RunCommand):
         )
         parser.add_argument("--site", default="default", help="slug of the site (default)")
         parser.add_argument("--param", action="append", default=[], metavar="K=V", help="parameter; may be repeated")
+        add_pace(parser)
         parser.add_argument("--timeout", type=period, metavar="T", help="fail it after this much working time: 90m, 2h")
         parser.add_argument("--force", action="store_true", help="start it despite capacity")
         parser.add_argument("--priority", type=int, default=3, metavar="P", help="1 (first) to 5; default: 3")
@@ -58,6 +59,7 @@ class Command(RunCommand):
     def run_command(self, **options: Any) -> Exit:
         pipeline = get_pipeline(options["pipeline"])
         params = pipeline.clean_params(parsed_params(options["param"]))
+        pace = pacing.clean(pipeline, pacing.of_options(options["pace"]))
         run_input.check_need(pipeline, is_given=options["input"] is not None)
         if options["dry_run"]:
             with _read(options) as given:
@@ -77,6 +79,7 @@ class Command(RunCommand):
                 site=site,
                 actor=Actor.shell(),
                 params=params,
+                pace=pace,
                 items=given,
                 timeout_seconds=timeout,
                 is_forced=options["force"],
@@ -133,6 +136,18 @@ class Command(RunCommand):
                 self.line(sentence)
             self.line(f"{report.count:,} {'item' if report.count == 1 else 'items'}. Nothing was created.")
         return Exit.OK
+
+
+def add_pace(parser: ArgumentParser) -> None:
+    """``--pace``: batches, delays and limits."""
+    parser.add_argument(
+        "--pace",
+        action="append",
+        default=[],
+        metavar="[STAGE.]K=V",
+        help="batches, delays and limits, may be repeated: batch_size, batch_delay_seconds, stage_delay_seconds, "
+        "max_items; of all stages, or of one (ideas.max_items=100); none: as the stages declare",
+    )
 
 
 @contextmanager

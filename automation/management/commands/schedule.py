@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import Any
 
 from automation.errors import InvalidInput, ScheduleRefused, SiteBusy
-from automation.management.commands.run_pipeline import parsed_params
+from automation.management.commands.run_pipeline import add_pace, parsed_params
 from automation.management.run_command import CommandRefused, Exit, RunCommand, facts_of, find_run
 from automation.models import Schedule, Site
-from automation.pipeline import get_pipeline, run_input
+from automation.pipeline import get_pipeline, pacing, run_input
 from automation.schedules import definitions, report, starting
 from pause_manager import times
 from pause_manager.actor import Actor
@@ -157,6 +157,8 @@ exit codes:
             self.line(told)
             return
         self.line(_sentence(told))
+        if told["pacing"]:
+            self.line(f"  pacing {', '.join(pacing.words(told['pacing']))}")
         for one in told["next"]:
             said = f" ({one['outcome']}{': ' + one['reason'] if one['reason'] else ''})" if one["outcome"] else ""
             self.line(f"  comes {one['local']}{said}")
@@ -169,6 +171,7 @@ exit codes:
 def _add_fields(parser: ArgumentParser) -> None:
     add_rule(parser)
     parser.add_argument("--param", action="append", default=[], metavar="K=V", help="parameter; may be repeated")
+    add_pace(parser)
     parser.add_argument("--input", metavar="F", help="file with the input of every run, read now, as the pipeline does")
     parser.add_argument("--priority", type=int, choices=range(1, 6), help="of its runs: 1 (first) to 5")
     parser.add_argument("--catch-up", choices=Schedule.CatchUp.values, help="what starts of what was missed (last)")
@@ -194,6 +197,8 @@ def _fields(options: dict[str, Any], pipeline: str) -> dict[str, Any]:
         fields["skip_if_active"] = not options["beside_unfinished"]
     if options["param"]:
         fields["params"] = parsed_params(options["param"])
+    if options["pace"]:
+        fields["pacing"] = pacing.of_options(options["pace"])
     if options["input"]:
         fields["items"] = _read(pipeline, options["input"])
     return fields

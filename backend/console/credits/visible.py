@@ -6,10 +6,12 @@ from typing import Any
 
 from automation.models import Account
 from automation.models.accounts import accounts_of
+from pause_manager.console.access import refusing
 
 VIEW, MANAGE = "credits.view_transfer", "credits.manage_credits"
 
 
+@refusing("To see this page, you need the permission to view transfers of credits.")
 def may_view(user: Any) -> bool:
     """Whether ``user`` may see credits at all."""
     return bool(user.has_perm(VIEW))

@@ -136,6 +136,7 @@ PAGE = Page(
     key="l",
     refresh_seconds=5.0,
     styles=("console/lanes.css",),
+    scripts=("console/lanes.js",),
     actions={
         "freeze": Action(actions.freeze, access.OPERATE),
         "unfreeze": Action(actions.unfreeze, access.OPERATE),

@@ -18,6 +18,7 @@ from pause_manager.scopes import RUNS, is_run, runs_in
 DRILL = {"items": 200, "seconds": 0.5}
 
 
+@access.refusing("it takes the permission to operate runs, or the fleet")
 def may_release(user: Any) -> bool:
     """Whether the user may release holds of any kind."""
     return bool(user.has_perm(access.OPERATE) or user.has_perm(OPERATE_FLEET))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 from zoneinfo import available_timezones
 
-from django.contrib.auth.decorators import permission_required
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
@@ -37,7 +36,7 @@ MOST_SITES = 500
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @access.for_viewers
-@permission_required(access.OPERATE, raise_exception=True)
+@access.for_operators
 def new(request: HttpRequest) -> HttpResponse:
     """Show and process the form of a new schedule; a refusal appears above it, and it keeps what was typed."""
     given = request.POST.dict() if request.method == "POST" else DEFAULTS | request.GET.dict()
@@ -56,7 +55,7 @@ def new(request: HttpRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @access.for_viewers
-@permission_required(access.OPERATE, raise_exception=True)
+@access.for_operators
 def edit(request: HttpRequest, schedule_id: int) -> HttpResponse:
     """Show and process the form of a schedule that exists."""
     schedule = Schedule.objects.visible_to(request.user).select_related("site__account").filter(pk=schedule_id).first()
@@ -80,7 +79,7 @@ def edit(request: HttpRequest, schedule_id: int) -> HttpResponse:
 
 @require_POST
 @access.for_viewers
-@permission_required(access.OPERATE, raise_exception=True)
+@access.for_operators
 def preview(request: HttpRequest) -> HttpResponse:
     """Show the rule in words and its next times, or what is wrong with it; saves nothing."""
     return render(request, "console/schedules/_coming.html", _coming(request.POST.dict()))

@@ -8,6 +8,8 @@ from celery import shared_task
 @shared_task
 def charge(order: int) -> int:
     """Take the money."""
+    if order < 1:
+        raise ValueError(f"Cannot charge order {order}: orders are numbered from 1.")
     time.sleep(0.2)
     return order
 

@@ -12,7 +12,7 @@ from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_safe
 
 from pause_manager import workloads
-from pause_manager.console.access import restricted
+from pause_manager.console.access import refusing, restricted
 from pause_manager.console.audit import sentences
 from pause_manager.console.audit.filters import AGES, SEARCHED, Filters
 from pause_manager.console.pages import Context, Page, Query
@@ -24,6 +24,7 @@ PAGE_SIZE = 50
 FORMATS = {"csv": "CSV", "jsonl": "JSON lines"}
 
 
+@refusing("To see this page, you need the permission to view control events, or the work that they tell of.")
 def may_view(user: Any) -> bool:
     """Whether some events are theirs to read."""
     return workloads.visible_events(user) is not None

@@ -48,6 +48,7 @@ _phrases: dict[str, str] = {
     "sent_on": "dispatched {}",
     "settled": "stopped all work under the hold on {}",
     "sign_in_failed": "gave a wrong password or token from {}",
+    "task_retried": "had {} run again after it failed",
     "threshold_moved": "moved the threshold of {}",
     "threshold_set": "changed the threshold of {}",
     "went_on": "resumed the work of {}",

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pause_manager import manager, workloads
+from pause_manager.console.access import refusing
 from pause_manager.console.pages import Done, Refused, Request
 from pause_manager.models import PauseQueueEntry
 from pause_manager.pause_queue import stuck
@@ -14,11 +15,13 @@ MOST = 200
 """Entries of one action."""
 
 
+@refusing("it takes the permission to change pause queue entries, or the work that waits in them")
 def may_change(user: Any) -> bool:
     """Return whether ``user`` may change any entries; which ones, each action asks."""
     return any(user.has_perm(name) for name in workloads.change_permissions())
 
 
+@refusing("To see this page, you need the permission to view pause queue entries, or the work that waits in them.")
 def may_view(user: Any) -> bool:
     """Return whether ``user`` may read any entries."""
     return any(user.has_perm(name) for name in workloads.view_permissions())

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pause_manager import overrides, scopes
-from pause_manager.console import charts
+from pause_manager.console import charts, links
 from pause_manager.console.access import is_signed_in
 from pause_manager.console.charts import Part
+from pause_manager.console.links import Link
 from pause_manager.console.pages import Action, Context, Page, Query
 from pause_manager.console.resources import actions
 from pause_manager.console.viewer import Viewer
@@ -16,8 +17,11 @@ from pause_manager.models import Hold, Override, Resource
 from pause_manager.models.fleet import OPERATE
 from pause_manager.resources import report
 from pause_manager.resources.report import HoldOnIt, ResourceReport
+from pause_manager.workloads import Waiter
 
 MOST_ROWS = 200
+MOST_IN_LINE = 5
+"""Of each kind."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,8 @@ class Row:
     is_operators: bool
     use: tuple[Part, ...]
     limits_for_a_while: tuple[tuple[Override, str], ...]
+    line: tuple[tuple[Waiter, Link], ...]
+    """The first who wait for it; who they are is told to those who see everybody's."""
 
 
 def context(viewer: Viewer, query: Query) -> Context:
@@ -44,7 +50,7 @@ def context(viewer: Viewer, query: Query) -> Context:
     for override in active:
         by_name.setdefault(override.target, []).append((override, _told(override)))
     return {
-        "rows": [_row(one, by_name.get(one.name, [])) for one in shown],
+        "rows": [_row(one, by_name.get(one.name, []), viewer) for one in shown],
         "count": len(found),
         "may_operate": viewer.has_perm(OPERATE),
     }
@@ -55,13 +61,23 @@ def _told(override: Override) -> str:
     return f"{kind.title}: {kind.told(override.value)}, then {kind.told(override.previous)}"
 
 
-def _row(one: ResourceReport, limits_for_a_while: list[tuple[Override, str]]) -> Row:
+def _line(one: ResourceReport, viewer: Viewer) -> tuple[tuple[Waiter, Link], ...]:
+    """Named are they for a superuser alone: others share the page with people of other tenants."""
+    if not one.waiting:
+        return ()
+    found = report.line(one.name, None, MOST_IN_LINE)
+    if not viewer.is_superuser:
+        return tuple((replace(waiter, ref="", title=""), Link("")) for waiter in found)
+    return tuple((waiter, links.of(waiter.ref)) for waiter in found)
+
+
+def _row(one: ResourceReport, limits_for_a_while: list[tuple[Override, str]], viewer: Viewer) -> Row:
     by_hand = next((hold for hold in one.holds if hold.kind != Hold.Kind.THROTTLED), None)
     state, words, until = _state(one, by_hand)
     total = max(one.max_at_once or 0, one.in_use)
     use = charts.stacked(total, [("ours", one.in_use, f"{one.in_use:,}")]) if one.max_at_once else ()
     is_operators = by_hand is not None and by_hand.kind == Hold.Kind.OPERATOR
-    return Row(one, state, words, until, by_hand, is_operators, use, tuple(limits_for_a_while))
+    return Row(one, state, words, until, by_hand, is_operators, use, tuple(limits_for_a_while), _line(one, viewer))
 
 
 def _state(one: ResourceReport, by_hand: HoldOnIt | None) -> tuple[str, str, datetime | None]:

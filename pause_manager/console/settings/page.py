@@ -7,6 +7,7 @@ from typing import Any
 import pause_manager
 from pause_manager import conf, workloads
 from pause_manager.console import links
+from pause_manager.console.access import refusing
 from pause_manager.console.pages import Action, Context, Page, Query
 from pause_manager.console.settings import actions, facts
 from pause_manager.console.viewer import Viewer
@@ -24,6 +25,7 @@ MOST_ENDED = 10
 TRIED = ("node", "pipeline")
 
 
+@refusing("To see this page, you need the permission to operate the fleet.")
 def may_view(user: Any) -> bool:
     """Those who may change what it shows."""
     return bool(user.has_perm(OPERATE))

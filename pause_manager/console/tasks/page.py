@@ -1,4 +1,4 @@
-"""The page of pausable tasks: what runs now, what waits, and what nobody takes up, by the name of the task."""
+"""The page of pausable tasks: what runs now, what waits, what nobody takes up, by the name of the task; what failed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import Any
 from celery import current_app
 from django.db import connection
 
-from pause_manager.console.pages import Context, Page, Query
+from pause_manager.console.access import refusing
+from pause_manager.console.pages import Action, Context, Page, Query
+from pause_manager.console.tasks import failed
 from pause_manager.console.viewer import Viewer
 from pause_manager.models import PauseQueueEntry
 from pause_manager.models.fleet import OPERATE
@@ -59,6 +61,8 @@ def context(viewer: Viewer, query: Query) -> Context:
         row = rows.setdefault(name, Row(name, is_known=False))
         row.waiting, row.waiting_since, row.stuck = count, since, stuck
         counted += count
+    name = query.get("failed", "").replace("\0", "")
+    failures, is_more_failed = failed.listed(viewer, name)
     ordered = sorted(rows.values(), key=lambda row: (-row.stuck, -row.running, -row.waiting, row.name))
     return {
         "rows": ordered[:MOST_NAMES],
@@ -68,6 +72,12 @@ def context(viewer: Viewer, query: Query) -> Context:
         "waiting_count": min(counted, MOST_COUNTED),
         "is_more": counted > MOST_COUNTED,
         "stuck_count": sum(row.stuck for row in ordered),
+        "failures": failures,
+        "is_more_failed": is_more_failed,
+        "failed_name": name,
+        "failed_names": sorted({one.task.task_name for one in failures}),
+        "may_see_failed": viewer.has_perm(failed.VIEW),
+        "may_retry": viewer.has_perm(failed.RETRY),
     }
 
 
@@ -91,9 +101,12 @@ def declared() -> dict[str, tuple[str, ...]]:
     return {name: tuple(uses_of(task)) for name, task in current_app.tasks.items() if is_pausable(task)}
 
 
+@refusing(
+    "To see this page, you need the permission to operate the fleet, to view pause queue entries or failed tasks."
+)
 def may_view(user: Any) -> bool:
-    """Operators of the fleet, and who may read all of the pause queue."""
-    return bool(user.has_perm(OPERATE) or user.has_perm(VIEW_ALL_ENTRIES))
+    """Operators of the fleet, and who may read all of the pause queue or what failed."""
+    return any(user.has_perm(name) for name in (OPERATE, VIEW_ALL_ENTRIES, failed.VIEW))
 
 
 PAGE = Page(
@@ -109,5 +122,9 @@ PAGE = Page(
     refresh_seconds=2.0,
     is_shared=True,
     styles=("console/fleet.css",),
+    actions={
+        "retry": Action(failed.retry, failed.RETRY),
+        "retry_changed": Action(failed.retry_changed, failed.RETRY),
+    },
     is_offered=lambda: bool(declared()),
 )

@@ -63,6 +63,12 @@ def rate(value: float | None) -> str:
 
 
 @register.filter
+def rate_per_minute(value: float) -> str:
+    """Items per minute, as precise as it is of use: ``1,240``, ``3.5``, ``0``."""
+    return f"{value:,.0f}" if value >= 10 or value == 0 else f"{value:.1f}"
+
+
+@register.filter
 def person(actor: str) -> str:
     """The name of an actor for people: ``anna``, ``root (shell)``."""
     kind, _, name = actor.partition(":")

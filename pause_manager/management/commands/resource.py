@@ -31,7 +31,7 @@ exit codes:
     def add_arguments(self, parser: ArgumentParser) -> None:
         verbs = parser.add_subparsers(dest="verb")
         listed = verbs.add_parser("list", help="list every resource that is used, held or limited")
-        show = verbs.add_parser("show", help="show one")
+        show = verbs.add_parser("show", help="show one, and who is first in line for it")
         limit = verbs.add_parser("limit", help="set or remove its limits")
         limit.add_argument("--at-once", type=_limit, metavar="N", help="items and tasks at once, or none")
         limit.add_argument("--per-minute", type=_limit, metavar="N", help="starts of these a minute, or none")
@@ -58,6 +58,10 @@ exit codes:
             if not limits:
                 raise CommandError("Cannot limit it: expected --at-once, --per-minute or both.", returncode=2)
             resources.set_limits(name, limits, actor=actor, reason=options["reason"])
+        elif verb == "show":
+            self._show(report.of(name), options)
+            self._tell_line(name, options)
+            return Exit.OK
         elif verb == "probe":
             report.of(name)
             resources.ask_again(name, actor=actor, reason=options["reason"])
@@ -70,6 +74,12 @@ exit codes:
             return
         waits = f" {one.waiting:,} wait for it." if one.waiting else ""
         self.line(f"{one.name}  {one.state}  {one.sentence}{waits}")
+
+    def _tell_line(self, name: str, options: dict[str, Any]) -> None:
+        if options["json"]:
+            return
+        for one in report.line(name, user=None):
+            self.line(f"{one.position:>6}.  {one.kind:<5}  {one.ref}  {one.title}, priority {one.priority}")
 
 
 NONE = 0

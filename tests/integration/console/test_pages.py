@@ -132,3 +132,40 @@ def test_metrics_without_a_token_to_send_say_what_to_set(settings: Any, header: 
     settings.PAUSE_MANAGER = {**settings.PAUSE_MANAGER, "metrics_token": "t"}
     assert "expected a valid bearer token" in Client(headers=header).get("/metrics").content.decode()
     assert metrics.METRICS_TOKEN
+
+
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [
+        ("/runs/", "you need the permission to view runs"),
+        ("/pause-queue/", "you need the permission to view pause queue entries"),
+        ("/audit/", "you need the permission to view control events"),
+        ("/settings/", "you need the permission to operate the fleet"),
+        ("/credits/", "you need the permission to view transfers of credits"),
+        ("/tasks/", "to view pause queue entries or failed tasks"),
+    ],
+)
+def test_a_page_that_one_may_not_see_names_the_permission(path: str, sentence: str) -> None:
+    client = Client()
+    client.force_login(User.objects.create_user("nadia"))
+
+    answer = client.get(path)
+
+    assert answer.status_code == 403
+    assert sentence in answer.content.decode()
+    assert "Ask your administrator" in answer.content.decode()
+
+
+def test_what_one_may_see_and_not_change_names_the_permission() -> None:
+    viewer = make_user("vera", make_site(), VIEW)
+    client = Client()
+    client.force_login(viewer)
+
+    form, action = client.get("/runs/new/"), client.post("/lanes/", {"do": "freeze", "lane": "x", "reason": "y"})
+
+    assert (form.status_code, action.status_code) == (403, 403)
+    assert "you need the permission to operate runs" in form.content.decode()
+    assert action.json()["refused"] == (
+        "Cannot do that: it takes the permission “Can start, pause, resume and cancel runs” "
+        "(automation.operate_automationrun)."
+    )

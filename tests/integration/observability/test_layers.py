@@ -192,11 +192,9 @@ def test_what_is_only_noted_or_told_fails_open(scrape, settings):
     assert degraded(scrape) == {"telemetry", "progress"}
 
 
-def test_every_layer_that_is_counted_is_in_the_table():
+def test_every_layer_that_is_counted_is_one_of_those_that_are_documented():
     sources = [path.read_text() for folder in ("automation", "pause_manager") for path in Path(folder).rglob("*.py")]
     used = {
         name for text in sources for name in re.findall(r'(?:layer=|guarded_read\(|counted\(|"layer": )"(\w+)"', text)
     }
-    told = set(re.findall(r"^\| ``(\w+)``", gate_health.__doc__ or "", re.MULTILINE))
-
-    assert used == told
+    assert used <= set(gate_health.Layer)

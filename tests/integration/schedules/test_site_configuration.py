@@ -76,7 +76,7 @@ def test_what_is_wrong_is_named_as_the_caller_knows_it(api: APIClient):
     assert answer.json()["message"] == (
         "Cannot save the schedule: scheduled_time: expected a value, since the rule is daily."
     )
-    assert "batch_size" in put(api, batch_size=3).json()["message"]
+    assert "batch_size" in put(api, batch_size=3).json()["message"], "it belongs into the pacing"
 
 
 def test_the_overview_shows_the_stages_before_and_during_a_run(api: APIClient, site: Site):

@@ -30,13 +30,14 @@
     button?.setAttribute("aria-expanded", String(next));
   }
 
-  // The same from the palette: `ask` is an object with the names of the attributes.
+  // The same from the palette: `ask` is an object with the names of the attributes. Acting at once, it resolves to the
+  // answer.
   self.ask = ask;
   function ask(source) {
     const data = source instanceof Element ? source.dataset : source;
     opener = source instanceof Element ? source : null;
     const values = { ...JSON.parse(data.values || "{}"), ...selected(source) };
-    if ("now" in data) { post(data.ask, toForm(values), opener); return; }
+    if ("now" in data) return post(data.ask, toForm(values), opener);
     const dialog = byId("ask"), form = dialog.querySelector("form");
     form.reset();
     form.action = data.ask;
@@ -108,16 +109,17 @@
       answer = { refused: "Cannot reach the server. Check the status before you try again." };
     }
     if (button) { button.disabled = false; button.classList.remove("is-busy"); }
-    if (answer.location) { location.assign(answer.location); return; }
+    if (answer.location) { location.assign(answer.location); return answer; }
     if (dialog && answer.refused) {
       byId("ask-refusal").textContent = answer.refused;
       byId("ask-refusal").hidden = false;
-      return;
+      return answer;
     }
     dialog?.close();
     notify(answer);
     if (!answer.refused) htmx.trigger(document.body, "console:acted");
     if (document.activeElement === document.body) (opener?.isConnected ? opener : byId("main"))?.focus({ preventScroll: true });
+    return answer;
   }
 
   async function read(response) {

@@ -109,6 +109,41 @@ def test_a_person_pauses_the_fleet_of_a_project_without_runs_by_its_pages(projec
     assert "not paused" in project.manage("fleet", "status").lower()
 
 
+def test_what_failed_is_retried_with_other_arguments_on_the_page_of_tasks(project: Project, server: str) -> None:
+    project.manage(
+        "shell",
+        "--no-imports",
+        "-c",
+        "from django.contrib.auth.models import User; User.objects.create_superuser('anna', password='a-long-one')",
+    )
+    project.workers.start("shop", "-Q", "celery,control", "-c", "2", "-B", "-s", str(project.workers.root / "beat"))
+    project.manage(
+        "shell",
+        "--no-imports",
+        "-c",
+        "from orders.tasks import charge, ship; (charge.s(0) | ship.s()).apply_async()",
+    )
+    browser = Browser(server)
+    browser.get("/admin/login/")
+    browser.post("/admin/login/?next=/slackwater/tasks/", username="anna", password="a-long-one")
+
+    assert eventually(lambda: 'id="failed-' in browser.get("/slackwater/tasks/"), 60, every=0.5)
+
+    assert "ValueError: Cannot charge order 0: orders are numbered from 1." in browser.page
+    assert "failed-" in browser.get("/slackwater/events/?topic=tasks")
+    page = browser.get("/slackwater/tasks/")
+    [pk] = re.findall(r'<tr id="failed-(\d+)"', page)
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        browser.post("/slackwater/tasks/", do="retry_changed", failed=pk, args="seven", kwargs="{}")
+    assert "expected a JSON array, such as" in refused.value.read().decode()
+    told = browser.post("/slackwater/tasks/", do="retry_changed", failed=pk, args="[7]", kwargs="{}", reason="typo")
+    assert "Retried with other arguments." in told
+    done = "from shop.celery import app; from pause_manager.models import FailedTask; "
+    state = "print([app.AsyncResult(one.task_id).result for one in FailedTask.objects.all()])"
+    assert eventually(lambda: "[7]" in project.manage("shell", "--no-imports", "-c", done + state), 30, every=0.5)
+    assert ">retried</span>" in browser.get("/slackwater/tasks/")
+
+
 def test_the_console_loads_neither_the_engine_nor_the_rest_framework(project: Project) -> None:
     told = project.manage(
         "shell",
