@@ -64,8 +64,8 @@ format: .venv/.dev  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-pictures: .venv/.dev  ## pictures of every page of the console, from the system that make up started
-	@$(BIN)/python -m tests.support.pictures --port $(PORT) --data-dir $(DATA_DIR)
+pictures: .venv/.dev  ## pictures of every page of the console, from a system that is started for it
+	@$(BIN)/python -m tests.support.pictures --port $(PORT)
 
 bench: .venv/.dev  ## the benchmarks
 	@$(BIN)/python -m benchmarks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, ClassVar
 
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
@@ -108,6 +109,12 @@ class Schedule(Recurring):
     def scope(self) -> str:
         """The scope of its events."""
         return f"schedule:{self.pk}"
+
+    @property
+    def comes_at(self) -> datetime | None:
+        """When it comes next; ``None`` if it has ended, or expires before that unless it is held meanwhile."""
+        is_late = self.next_due_at and self.expires_at and self.next_due_at > self.expires_at
+        return None if is_late else self.next_due_at
 
     @property
     def hours_between(self) -> float:

@@ -224,10 +224,10 @@ def facts(schedule: Schedule, names: Any) -> dict[str, Any]:
 
 
 def _next(schedule: Schedule, now: datetime) -> datetime | None:
-    found = schedule.rule.next(now)
-    if found is None or (schedule.expires_at is not None and found > schedule.expires_at):
+    if schedule.expires_at is not None and schedule.expires_at <= now:
         return None
-    return found
+    # It may be later than the expiry, which held time moves on: that is judged when its time has come.
+    return schedule.rule.next(now)
 
 
 def _locked(verb: str, pk: int) -> Schedule:

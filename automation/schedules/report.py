@@ -60,7 +60,7 @@ def shown(schedules: Sequence[Schedule], *, with_payloads: bool = False) -> list
             "skip_if_active": schedule.skip_if_active,
             "min_hours_between": schedule.hours_between,
             "expires_at": schedule.expires_at,
-            "next_due_at": schedule.next_due_at,
+            "next_due_at": schedule.comes_at,
             "next": following[schedule.pk],
             "last": occurrence(last[schedule.pk], with_payloads=with_payloads) if schedule.pk in last else None,
             "paused_at": schedule.paused_at,

@@ -36,16 +36,19 @@ def plan(
 ) -> Plan:
     """Judge the occurrences from ``first`` to ``now``; none comes after ``expires_at``.
 
+    As long as that is to come, the next one may be later: held time moves the expiry on.
+
     The newest is started if it is at most ``grace`` late. For what is older ``catch_up`` decides: ``all`` starts the
     newest ``most``, ``last`` the newest one, ``none`` nothing.
     """
     newest: deque[datetime] = deque(maxlen=RECORDED + most)
     count, following = 0, None
     for at in rule.times(first - _MOMENT):
-        if expires_at is not None and at > expires_at:
-            break
         if at > now:
-            following = at
+            is_over = expires_at is not None and expires_at <= now
+            following = None if is_over else at
+            break
+        if expires_at is not None and at > expires_at:
             break
         newest.append(at)
         count += 1

@@ -19,7 +19,7 @@ from pause_manager.models import Hold
 WIDTH, ROW, TOP = 1000, 26, 6
 MOST_BANDS = 60
 """The newest; a run that was paused more often is drawn with these."""
-BOX, GAP, LINE, STEP = 168, 28, 44, 62
+BOX, GAP, LINE, STEP = 204, 28, 44, 62
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,11 @@ def unused_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _role(name: str) -> str:
+    """``beat`` for ``beat-2``."""
+    return name.partition("-")[0]
+
+
 class Fleet:
     """PostgreSQL, Redis, a stage worker, a control worker, beat and a desk. Nothing of it outlives :meth:`close`."""
 
@@ -153,7 +158,7 @@ class Fleet:
     # Members
 
     def start(self, name: str, *options: str, wait: bool = True, env: Mapping[str, str] | None = None) -> None:
-        """Start a member: ``stages…``, ``control``, ``beat``. Without options a stage worker is prefork with two.
+        """Start a member: ``stages…``, ``control…``, ``beat…``. Without options a stage worker is prefork with two.
 
         ``env`` is what it has besides, and whoever takes its place.
         """
@@ -162,11 +167,11 @@ class Fleet:
         celery = [sys.executable, "-m", "celery", "--quiet", "-A", "backend"]
         worker = [*celery, "worker", "--loglevel", "INFO", "--without-gossip", "--without-mingle"]
         commands = {
-            "control": [*worker, "-Q", "control", "-n", "control@%h", "--pool", "threads", "--concurrency", "4"],
+            "control": [*worker, "-Q", "control", "-n", f"{name}@%h", "--pool", "threads", "--concurrency", "4"],
             "beat": [*celery, "beat", "--loglevel", "INFO"],
             "web": [sys.executable, "-m", "uvicorn", "backend.asgi:application", "--port", str(self.port)],
         }
-        command = commands.get(name) or [*worker, "-Q", "stages", "-n", f"{name}@%h", *(options or ("-c", "2"))]
+        command = commands.get(_role(name)) or [*worker, "-Q", "stages", "-n", f"{name}@%h", *(options or ("-c", "2"))]
         with self._starting:
             self._start(name, command, options)
         if wait:
@@ -190,7 +195,7 @@ class Fleet:
             )
 
     def wait_until_ready(self, name: str, seconds: float = 60) -> None:
-        sign = WEB_READY if name == "web" else READY.get(name, READY["stages"])
+        sign = WEB_READY if name == "web" else READY.get(_role(name), READY["stages"])
         ready = eventually(lambda: sign in self.said(name), seconds)
         assert ready, f"{name} did not start:\n{self.said(name)[-3000:]}"
 

@@ -232,7 +232,7 @@ def _shown(site: Site, schedule: Schedule | None) -> dict[str, Any]:
         "scheduled_time": schedule.at.strftime("%H:%M") if schedule.at else None,
         "in_words": schedule.rule.words(),
         "last_run_at": last.started_at if last else None,
-        "next_run_at": schedule.next_due_at if comes else None,
+        "next_run_at": schedule.comes_at if comes else None,
     }
 
 

@@ -181,7 +181,7 @@ class ScheduleSerializer(serializers.Serializer[Any]):
     skip_if_active = serializers.BooleanField()
     min_hours_between = serializers.FloatField()
     expires_at = serializers.DateTimeField(allow_null=True)
-    next_due_at = serializers.DateTimeField(allow_null=True)
+    next_due_at = serializers.DateTimeField(allow_null=True, help_text="Null as well if it expires before.")
     next = ComingSerializer(many=True)
     last = OccurrenceSerializer(allow_null=True)
     paused_at = serializers.DateTimeField(allow_null=True)

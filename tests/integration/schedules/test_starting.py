@@ -12,7 +12,7 @@ from django.utils import timezone
 from automation.models import AutomationRun, Lifecycle, Schedule
 from automation.retention import closure
 from automation.runs import creation
-from automation.schedules import definitions, starting
+from automation.schedules import definitions, report, starting
 from pause_manager import holds
 from pause_manager.models import ControlEvent, Hold
 from tests.support.factories import OPERATOR, make_run, make_site, outputs, settle
@@ -268,6 +268,19 @@ def test_time_in_which_it_was_held_does_not_count_into_the_expiry(scope: str):
     assert outcomes(schedule) == [(due, "started")]
     # Five hours until now less the hour after which it would have expired, and what the hold added meanwhile.
     assert Schedule.objects.get().expires_at > due  # type: ignore[operator]
+
+
+def test_a_time_after_the_expiry_is_judged_when_it_has_come_as_it_may_be_held_until_then():
+    schedule = make_schedule()
+    [due] = come_due(schedule)
+    Schedule.objects.update(created_at=due - timedelta(hours=6), expires_at=timezone.now() + timedelta(seconds=1))
+
+    starting.start_due()
+
+    soon = Schedule.objects.get()
+    assert (soon.comes_at, report.coming(soon)) == (None, []), "nobody is promised it"
+    assert soon.next_due_at == due + timedelta(hours=1)
+    assert report.state_of(soon) == "active"
 
 
 def test_time_in_which_it_was_paused_does_not_count_into_the_expiry():
