@@ -11,7 +11,7 @@ from django.db import connection
 from automation.gate import dependencies
 from automation.gate.lane_order import order, passed_over, waits, width
 from automation.models import AutomationRun
-from automation.models.tables import RUN
+from automation.models.tables import DEPENDENCY, LANE, RUN
 from pause_manager.models import Hold
 
 MEASURED_RUNS = 5
@@ -78,18 +78,22 @@ _OWN = f"""
 
 _ITS_ORDER = "(%(priority)s, %(lane_order)s, %(created_at)s::timestamptz, %(id)s::uuid)"
 
-_POSITION = f"""
-    SELECT count(*) FROM {RUN} AS other
-     WHERE other.lane = %(lane)s AND {waits("other")} AND {order("other")} < {_ITS_ORDER}
-       AND NOT {passed_over("other", "%(lane)s")}
+# All by the index alone, less the few that the lane passes over.
+_COUNT = f"""
+    SELECT (SELECT count(*) FROM {RUN} AS other WHERE {{before}}) - (
+            SELECT count(*) FROM (
+                   SELECT other.id FROM {DEPENDENCY} AS needed JOIN {RUN} AS other ON other.id = needed.run_id
+                    WHERE needed.satisfied_at IS NULL AND needed.released_at IS NULL AND {{before}}
+                    UNION
+                   SELECT other.id FROM {RUN} AS other
+                    WHERE other.paused_at IS NOT NULL AND {{before}}
+                      AND EXISTS (SELECT FROM {LANE} WHERE name = %(lane)s AND policy = 'skip_parked')) AS passed)
 """
-
-_POSITION_OF_NEW = f"""
-    SELECT count(*) FROM {RUN} AS other
-     WHERE other.lane = %(lane)s AND {waits("other")}
-       AND other.priority <= {AutomationRun._meta.get_field("priority").default}
-       AND NOT {passed_over("other", "%(lane)s")}
-"""
+_POSITION = _COUNT.format(before=f"other.lane = %(lane)s AND {waits('other')} AND {order('other')} < {_ITS_ORDER}")
+_POSITION_OF_NEW = _COUNT.format(
+    before=f"other.lane = %(lane)s AND {waits('other')} "
+    f"AND other.priority <= {AutomationRun._meta.get_field('priority').default}"
+)
 
 # Told from the front as far as it is asked for, however many wait.
 _FIRST_UNPAUSED = f"""

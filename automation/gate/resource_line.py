@@ -25,6 +25,8 @@ MEASURED_SECONDS = 600
 """How far back the turns are counted that a rate is measured from."""
 FEWEST_TURNS = 5
 """A rate is not known from fewer."""
+MOST_TURNS = 200
+"""Nor is it measured from more."""
 MOST_HEADS = 100
 
 _HOLD = Hold._meta.db_table
@@ -137,17 +139,20 @@ def _values() -> dict[str, Any]:
 
 _LINE = f"{STAGE} AS stage JOIN {RUN} AS run ON run.id = stage.run_id"
 
-# Of workers' stages it is known when they had their last turn; what has ended lately had one.
+# Of workers' stages it is known when they had their last turn; what has ended lately had one. The newest count.
 _TURNS = f"""
     SELECT count(*) AS turns, extract(epoch FROM statement_timestamp() - min(at))::float8 AS seconds
-      FROM (SELECT stage.turn_at AS at FROM {STAGE} AS stage
-             WHERE stage.lifecycle = 'running' AND stage.definition->'uses' ? own.name AND NOT {IS_FOR_AGENTS}
-               AND stage.turn_at > statement_timestamp() - make_interval(secs => %(measured)s)
-             UNION ALL
-            SELECT stage.turn_at FROM {STAGE} AS stage
-             WHERE stage.slug = own.slug AND stage.lifecycle = 'completed' AND stage.definition->'uses' ? own.name
-               AND stage.finished_at > statement_timestamp() - make_interval(secs => %(measured)s)
-               AND stage.turn_at > statement_timestamp() - make_interval(secs => %(measured)s)) AS turned(at)
+      FROM (SELECT turned.at
+              FROM (SELECT stage.turn_at FROM {STAGE} AS stage
+                     WHERE stage.lifecycle = 'running' AND stage.definition->'uses' ? own.name
+                       AND NOT {IS_FOR_AGENTS}
+                     UNION ALL
+                   (SELECT CASE WHEN stage.definition->'uses' ? own.name THEN stage.turn_at END
+                      FROM {STAGE} AS stage
+                     WHERE stage.slug = own.slug AND stage.finished_at IS NOT NULL
+                     ORDER BY stage.finished_at DESC LIMIT {MOST_TURNS})) AS turned(at)
+             WHERE turned.at > statement_timestamp() - make_interval(secs => %(measured)s)
+             ORDER BY turned.at DESC LIMIT {MOST_TURNS}) AS newest
 """
 
 _PLACES = f"""
@@ -175,15 +180,13 @@ _PLACES = f"""
       FROM placed AS own CROSS JOIN LATERAL ({_TURNS}) AS measured
 """
 
-_WAITERS = f"""
-    (SELECT stage.id, run.id AS run_id, run.pipeline, stage.slug, run.priority,
-            {IS_FOR_AGENTS} AS is_for_agents, row_number() OVER (ORDER BY {ORDER})
-       FROM {_LINE} WHERE {{which}} AND {in_line("%(name)s")}
-      ORDER BY {ORDER} LIMIT %(at_most)s)
-"""
 _FIRST = f"""
     WITH held AS MATERIALIZED ({HELD})
-    {_WAITERS.format(which=f"NOT {IS_FOR_AGENTS}")} UNION ALL {_WAITERS.format(which=IS_FOR_AGENTS)}
+    SELECT * FROM (
+           SELECT stage.id, run.id AS run_id, run.pipeline, stage.slug, run.priority, {IS_FOR_AGENTS} AS is_for_agents,
+                  row_number() OVER (PARTITION BY {IS_FOR_AGENTS} ORDER BY {ORDER}) AS position
+             FROM {_LINE} WHERE {in_line("%(name)s")}) AS line
+     WHERE position <= %(at_most)s ORDER BY is_for_agents, position
 """
 
 _HEADS = f"""

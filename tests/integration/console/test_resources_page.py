@@ -67,6 +67,17 @@ def test_a_limit_for_a_while_is_shown_with_what_follows_and_can_be_ended() -> No
     assert Resource.objects.get(name="openai").max_at_once == 4
 
 
+def test_who_is_next_is_listed_by_name_for_who_sees_everybody() -> None:
+    resources.set_limits("openai", {"max_at_once": 4}, actor=OPERATOR)
+    parked_rows.keep(uses=["openai"])
+    boss = Client()
+    boss.force_login(User.objects.create_superuser("boss"))
+
+    [(to_all, rest)] = [words_at(boss, "/resources/").partition("Who is next")[::2]]
+    assert rest.startswith(" 1. tests.foreign.tasks.add, priority 3"), (to_all, rest)
+    assert "Who is next 1. a task, priority 3" in words_at(client_of(), "/resources/")
+
+
 def test_one_that_said_too_much_shows_until_when_and_is_asked_again_by_hand() -> None:
     resources.throttle("openai", 300, actor=STAGE, told="write")
     client = client_of("operate_fleet")
