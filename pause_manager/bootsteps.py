@@ -73,8 +73,8 @@ class WorkerSupervision(bootsteps.StartStopStep):
         """
         if self.is_supervising:
             self.is_supervising = False
-            decisions.pool_has_ended(has_finished=has_finished)
-            decisions.let_go(LET_GO_SECONDS)
+            decisions.returns.pool_has_ended(has_finished=has_finished)
+            decisions.returns.let_go(LET_GO_SECONDS)
             database_thread.stop()
             supervisor.stop()
             watchdog.stop()

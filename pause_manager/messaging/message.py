@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from celery.utils.saferepr import saferepr
 from celery.utils.time import maybe_iso8601, maybe_make_aware
-from kombu import serialization
 
 from pause_manager.capacity.needs import Needs
 from pause_manager.messaging import envelope, outgoing, priorities
+from pause_manager.messaging.headers import ENTRY, deaths, parse_entry
 from pause_manager.messaging.message_ids import PROPERTY
+from pause_manager.messaging.readable import clean, readable, short
+from pause_manager.messaging.remainder import Remainder, as_bytes
 from pause_manager.scopes import resource, wrong_uses
-
-ENTRY = "pause-entry"
-"""The header by which a message that was kept names its entry and which sending it is: ``17.2``."""
 
 ADDRESS = "slackwater"
 """The key of a request under which the pool is told where it comes from, taken out before its task sees it.
@@ -34,58 +31,6 @@ _LONGEST_REF = 120
 _LONGEST_KEY = 200
 _LONGEST_NAME = 1000
 _LONGEST_POLICY = 100
-_MOST_SIGNATURES = 1_000
-
-_NAMES: dict[str, str] = serialization.registry.type_to_name  # type: ignore[attr-defined]
-
-
-@dataclass(frozen=True)
-class Remainder:
-    """What is left of a task that leaves at a boundary: the arguments of its next part, serialised as its own were."""
-
-    body: bytes
-    content_type: str
-    content_encoding: str
-    argsrepr: str
-    kwargsrepr: str
-    reason: str
-    was_held: bool
-    """It leaves because a hold said so; else it waits for room, or left by itself."""
-    too_much: tuple[str, float] | None = None
-    """The resource that said "too much" to it, and for how many seconds it asks to be let alone."""
-    failure: Mapping[str, Any] | None = None
-    """What it has failed with, if its retries are used up and a person is to be asked; see ``pausable.exhaustion``."""
-
-    @classmethod
-    def of(
-        cls,
-        task: Any,
-        request: Mapping[str, Any],
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        *,
-        content_type: str | None,
-        reason: str,
-        was_held: bool,
-    ) -> Remainder:
-        """The rest of a task that runs with ``request``, as a call with these arguments; its canvas stays.
-
-        ``content_type``: as its message came, if that is known.
-        """
-        embed = {name: request.get(name) for name in ("callbacks", "errbacks", "chain", "chord")}
-        came_as = _NAMES.get(content_type or "")
-        serialised_as, content_encoding, payload = serialization.dumps(
-            (list(args), dict(kwargs), embed), serializer=came_as or task.serializer or task.app.conf.task_serializer
-        )
-        return cls(
-            _as_bytes(payload),
-            serialised_as,
-            content_encoding,
-            saferepr(args, 1024),
-            saferepr(kwargs, 1024),
-            reason,
-            was_held,
-        )
 
 
 @dataclass(frozen=True)
@@ -150,7 +95,7 @@ class Delivery:
             properties=dict(message.properties or {}),
             exchange=address.get("exchange") or "",
             routing_key=address.get("routing_key") or "",
-            body=_as_bytes(message.body),
+            body=as_bytes(message.body),
             content_type=message.content_type,
             content_encoding=message.content_encoding,
             turn=turn,
@@ -302,88 +247,3 @@ def uses_of(task: Any) -> tuple[str, ...]:
     """The resources outside that ``task`` declares to use; what is no declaration of ours says nothing."""
     declared = getattr(task, "uses", ())
     return tuple(declared) if declared and wrong_uses(declared) is None else ()
-
-
-def queue_of(app: Any, exchange: str | None, routing_key: str | None) -> str | None:
-    """The name of the queue that a message with this address came from, as far as the address tells.
-
-    ``None`` if it has no address or was broadcast.
-    """
-    if not routing_key and not exchange:
-        return None
-    if not exchange:
-        return routing_key
-    bound = [queue for queue in app.amqp.queues.values() if queue.exchange and queue.exchange.name == exchange]
-    if any(queue.exchange.type == "fanout" for queue in bound):
-        return None
-    exact = [queue.name for queue in bound if queue.routing_key == routing_key]
-    return str((exact or [queue.name for queue in bound] or [routing_key])[0])
-
-
-def parse_entry(header: Any) -> tuple[int, int] | None:
-    """The entry and the generation of the message that a message names in :data:`ENTRY`; ``None`` if it names none."""
-    entry, _, generation = str(header or "").partition(".")
-    try:
-        return int(entry), int(generation or 0)
-    except ValueError:
-        return None
-
-
-def deaths(headers: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """How often RabbitMQ has dead-lettered a message with these headers: queue, reason and count, in order."""
-    told = [one for one in _several(headers.get("x-death")) if isinstance(one, Mapping)]
-    return sorted((str(one.get("queue")), str(one.get("reason")), str(one.get("count"))) for one in told)
-
-
-def groups_of(headers: Mapping[str, Any], embedded: Any) -> tuple[str, ...]:
-    """The groups that cannot be complete before a message is answered: its own, and those of what comes after it.
-
-    ``embedded`` is the third part of its body: the rest of its chain, its chord, its links.
-    """
-    found = [headers.get("group")]
-    after = embedded if isinstance(embedded, Mapping) else {}
-    left = [*_several(after.get("chain")), after.get("chord"), *_several(after.get("callbacks"))]
-    for _ in range(_MOST_SIGNATURES):
-        if not left:
-            break
-        signature = left.pop()
-        if isinstance(signature, Mapping):
-            options = signature.get("options")
-            if isinstance(options, Mapping):
-                found.append(options.get("group_id"))
-                left += [options.get("chord"), *_several(options.get("link"))]
-    return tuple(dict.fromkeys(str(group) for group in found if group))
-
-
-def short(text: str, longest: int) -> str:
-    """``text``, or if it is longer its beginning and a digest of all of it."""
-    if len(text) <= longest:
-        return text
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-    return f"{text[: longest - len(digest) - 1]}#{digest}"
-
-
-def clean(text: str) -> str:
-    """``text`` as PostgreSQL takes it: without NUL and without halves of surrogate pairs."""
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
-
-
-def readable(value: Any) -> Any:
-    """``value`` as JSON in PostgreSQL takes it: what it cannot say is said in other words."""
-    if isinstance(value, str):
-        return clean(value)
-    if isinstance(value, Mapping):
-        return {clean(str(name)): readable(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [readable(inner) for inner in value]
-    if value is None or isinstance(value, bool) or (isinstance(value, int) and abs(value) < 2**53):
-        return value
-    return clean(str(value))
-
-
-def _several(value: Any) -> Iterable[Any]:
-    return value if isinstance(value, list | tuple) else ()
-
-
-def _as_bytes(payload: Any) -> bytes:
-    return payload.encode("utf-8", "surrogatepass") if isinstance(payload, str) else bytes(payload)

@@ -21,7 +21,9 @@ from pause_manager.capacity.needs import Needs
 from pause_manager.database import batches
 from pause_manager.errors import PauseManagerError
 from pause_manager.messaging import envelope
-from pause_manager.messaging.message import Delivery, Remainder, clean, ref_of
+from pause_manager.messaging.message import Delivery, ref_of
+from pause_manager.messaging.readable import clean
+from pause_manager.messaging.remainder import Remainder
 from pause_manager.models import FailedTask, PauseQueueEntry
 from pause_manager.observability import audit
 from pause_manager.pausable.running_tasks import needs_as_json

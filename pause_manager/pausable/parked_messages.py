@@ -22,7 +22,10 @@ from django.db.models.functions import Now
 from pause_manager import pause_queue
 from pause_manager.actor import SYSTEM, Actor
 from pause_manager.capacity.needs import Needs
-from pause_manager.messaging.message import Delivery, Remainder, clean, deaths, readable, ref_of
+from pause_manager.messaging.headers import deaths
+from pause_manager.messaging.message import Delivery, ref_of
+from pause_manager.messaging.readable import clean, readable
+from pause_manager.messaging.remainder import Remainder
 from pause_manager.models import Hold, PauseQueueEntry, RunningTask
 from pause_manager.nodes import watching
 from pause_manager.nodes.machines import identity

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from pause_manager import manager
 from pause_manager.capacity.needs import Needs
-from pause_manager.messaging.message import Delivery, clean
+from pause_manager.messaging.message import Delivery
+from pause_manager.messaging.readable import clean
 from pause_manager.models import PauseQueueEntry, RunningTask
 from pause_manager.pausable import running_tasks
 from pause_manager.slots import gpus

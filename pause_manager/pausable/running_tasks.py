@@ -20,7 +20,8 @@ from django.db.models.functions import Now
 from pause_manager import conf
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.snapshot import Allocation
-from pause_manager.messaging.message import Delivery, clean
+from pause_manager.messaging.message import Delivery
+from pause_manager.messaging.readable import clean
 from pause_manager.models import FleetWorker, PauseQueueEntry, RunningTask
 from pause_manager.probes import processes
 from pause_manager.times import KEEPS_PLACE_SECONDS

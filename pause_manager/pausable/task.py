@@ -21,7 +21,8 @@ from celery.exceptions import Ignore
 from pause_manager import conf
 from pause_manager.capacity.needs import Needs
 from pause_manager.capacity.snapshot import Gpu
-from pause_manager.messaging.message import ADDRESS, Remainder, uses_of
+from pause_manager.messaging.message import ADDRESS, uses_of
+from pause_manager.messaging.remainder import Remainder
 from pause_manager.observability import sentry
 from pause_manager.pausable import exhaustion
 from pause_manager.slots import gpus, recycling, shared_state

@@ -11,7 +11,7 @@ from django.db import connection, transaction
 
 from pause_manager.actor import SYSTEM, Actor
 from pause_manager.messaging import broker, envelope, outgoing
-from pause_manager.messaging.message import ENTRY
+from pause_manager.messaging.headers import ENTRY
 from pause_manager.models import PauseQueueEntry
 from pause_manager.observability import audit
 from pause_manager.pause_queue import transitions

@@ -1,4 +1,4 @@
-"""What becomes of a message in a worker's hand: it starts, is kept, is given back. Decided in the main process.
+"""What becomes of a message in a worker's hand: it starts, is kept, or goes back. Decided in the main process.
 
 A message that nothing holds, that needs no room and comes from no entry starts without a question. Every other one is
 handed to the database thread; until its fate is committed it is not acknowledged, and it counts as in hand.
@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
-from uuid import UUID
 
 from celery.worker import state as celery_state
 
@@ -20,8 +18,8 @@ from pause_manager import conf, nodes
 from pause_manager.actor import SYSTEM
 from pause_manager.database.thread import database_thread
 from pause_manager.holds import milestones
-from pause_manager.messaging import broker
-from pause_manager.messaging.message import Delivery, Remainder
+from pause_manager.messaging.message import Delivery
+from pause_manager.messaging.remainder import Remainder
 from pause_manager.nodes.machines import identity
 from pause_manager.observability import audit, metrics
 from pause_manager.pausable import every_task, is_pausable, parked_messages, uses_of
@@ -30,14 +28,14 @@ from pause_manager.scopes import resource
 from pause_manager.slots import gpus, shared_state
 from pause_manager.worker.event_loop import event_loop
 from pause_manager.worker.failure_log import failure_log
-from pause_manager.worker.open_requests import State, open_requests
+from pause_manager.worker.open_requests import State
 from pause_manager.worker.pending_writes import PendingWrites, Write
 from pause_manager.worker.request import PausableRequest
+from pause_manager.worker.returns import AGAIN_SECONDS, Returns, come_again, is_left_out, send_back, uses
 from pause_manager.worker.stop_marks import stop_marks
 
 logger = logging.getLogger("pause_manager.worker.decisions")
 
-AGAIN_SECONDS = 0.05
 ELSEWHERE_SECONDS = 1.0
 
 
@@ -46,12 +44,14 @@ class Decisions:
 
     def __init__(self) -> None:
         self.writes = PendingWrites(self._cannot)
+        self.returns = Returns(self.writes, self.take)
         self._worker: Any = None
         self._resumed: frozenset[str] = frozenset()
         self._control_queue = ""
 
     def attach(self, worker: Any) -> None:
         self._worker = worker
+        self.returns.attach(worker)
         self._control_queue = conf.settings().control_queue
         every_task.cache_clear()
 
@@ -100,65 +100,11 @@ class Decisions:
         request.take()
         self.writes.add(request, partial(self._settle, request))
 
-    def take_back(self, queues: Collection[str] | None, resources: Collection[str] = ()) -> None:
-        """In the loop: take what Celery has of ``queues`` (``None``: all), or what uses any of ``resources``, and has
-        not given to the pool.
-
-        So that it waits in the pause queue, or with the broker, and not behind a task that runs for hours.
-        """
-        for request in open_requests:
-            is_meant = queues is None or request.queue in queues or not set(resources).isdisjoint(_uses(request))
-            if not is_meant or is_left_out(request.task):
-                continue
-            # A pool of threads has a queue of its own.
-            is_queued = request.state is State.SUBMITTED and request.result is not None and request.result.f.cancel()
-            if request.state is not State.RECEIVED and not is_queued:
-                continue
-            try:
-                self._take_back(request)
-            except Exception:
-                logger.exception("%s cannot be taken back: it waits in the worker.", request)
-        self._pass_over_taken()
-
-    def _take_back(self, request: PausableRequest) -> None:
-        _unschedule(self._worker, request)
-        if is_pausable(request.task) or request.entry is not None:
-            self.take(request)
-        else:
-            request.take()
-            request.goes_back = True
-
-    def _pass_over_taken(self) -> None:
-        """Of those that wait for a place in the pool, leave what Celery has still got."""
-        waiting = getattr(getattr(self._worker, "semaphore", None), "_waiting", None)
-        if waiting:
-            left = [one for one in waiting if not (one[1] and _is_ours(one[1][0]))]
-            waiting.clear()
-            waiting.extend(left)
-
     def free_a_place(self) -> None:
         """The pool has a place for another; from the loop's next turn, since the other may be refused as well."""
         release = getattr(self._worker, "_quick_release", None)
         if release is not None:
             event_loop.call(release)
-
-    def give_back(self, *, is_blind: bool) -> None:
-        """In the loop, when nothing held is consumed any more: what is not ours to keep goes back to the broker.
-
-        ``is_blind``: nothing can be decided, so everything goes that nobody has begun to decide about.
-        """
-        if is_blind:
-            for request in open_requests.received(None):
-                if request.acknowledged:
-                    self.take(request)
-                    continue
-                _unschedule(self._worker, request)
-                request.goes_back = True
-            for request in self.writes.withdraw(lambda one: one.rest is None and not one.acknowledged):
-                request.goes_back = True
-        for request in open_requests:
-            if request.goes_back and request.state in (State.RECEIVED, State.TAKEN):
-                self._give_up(request)
 
     def failed(self, request: PausableRequest, exception: BaseException, traceback: str) -> None:
         """The task of ``request`` has failed, maybe for good."""
@@ -168,7 +114,7 @@ class Decisions:
         """The task of ``request`` has ended, or Celery threw its message away."""
         if request.turn is not None and request.turn.row is not None:
             if request.requeued or not request.acknowledged:
-                self.writes.add(None, partial(_come_again, request.turn.id))
+                self.writes.add(None, partial(come_again, request.turn.id))
             else:
                 self.writes.leave(request.turn.id)
         elif request.turn is None and request.entry is not None and request.acknowledged and not request.requeued:
@@ -196,90 +142,6 @@ class Decisions:
     def is_empty(self) -> bool:
         return self.writes.is_empty
 
-    def lost_connection(self) -> None:
-        """In the loop: the broker delivers again what was not acknowledged, so what has not started is forgotten.
-
-        An entry that was answered for it may be answered again. A rest is kept all the same.
-        """
-        for request in open_requests:
-            is_at_work = request.state is State.SUBMITTED and not self._is_discarded(request)
-            if request.state is State.ENDED or is_at_work or request.rest is not None:
-                continue
-            if request.acknowledged:
-                # Nobody but us has it.
-                if request.state is not State.TAKEN:
-                    self.take(request)
-                continue
-            self.writes.forget(request)
-            self._give_up(request, is_known=True)
-
-    def shut_down(self) -> None:
-        """The worker ends, and the broker delivers again what was not acknowledged: others may answer for it."""
-        for request in open_requests:
-            if request.state in (State.RECEIVED, State.TAKEN) and request.rest is None and not request.acknowledged:
-                self.writes.forget(request)
-                self._give_up(request, is_known=True)
-
-    def pool_has_ended(self, *, has_finished: bool) -> None:
-        """What the pool was given and has not begun others may answer for: the broker delivers it again.
-
-        ``has_finished``: it has run to its end what it had begun, even if nobody heard of that.
-        """
-        for request in open_requests:
-            if request.state is not State.SUBMITTED or request.rest is not None:
-                continue
-            if not _has_begun(request):
-                self._give_up(request, is_known=not request.acknowledged)
-            elif has_finished and request.turn is not None and request.turn.row is not None:
-                self.writes.leave(request.turn.id)
-
-    def _give_up(self, request: PausableRequest, *, is_known: bool = False) -> None:
-        """The broker has the message again (``is_known``: it knows so by itself); what was written for it is void."""
-        request.take()
-        if not is_known:
-            request.reject(requeue=True)
-        if (turn := request.turn_that_may_be_written) is not None:
-            self.writes.add(None, partial(_come_again, turn))
-        request.drop()
-
-    def _is_discarded(self, request: PausableRequest) -> bool:
-        """Whether the pool forgot it: it forgets what no process had accepted when the broker was lost."""
-        jobs = getattr(getattr(self._worker.pool, "_pool", None), "_cache", None)
-        if jobs is None or request.time_start is not None:
-            return False
-        result: Any = getattr(request, "_apply_result", None)
-        job = result() if result is not None else None
-        return job is None or getattr(job, "_job", None) not in jobs
-
-    def let_go(self, seconds: float) -> None:
-        """The worker ends: what is acknowledged and not kept yet goes back to the broker if the database is away.
-
-        Everything else the broker delivers again by itself.
-        """
-        deadline = time.monotonic() + seconds
-        while (self._acknowledged() or not self.is_empty) and time.monotonic() < deadline:
-            self.writes.ask()
-            time.sleep(AGAIN_SECONDS)
-        for request in self._acknowledged():
-            self.writes.forget(request)
-            try:
-                _send_back(request)
-            except Exception as error:
-                logger.critical("Lost is %s[%s], which could not be kept: %s", request.name, request.id, error)
-            else:
-                if request.turn is not None and request.turn.row is not None:
-                    self.writes.leave(request.turn.id, now=False)
-
-    def _acknowledged(self) -> list[PausableRequest]:
-        """Those of which nobody but us has the message any more, and that have not started or have left a rest."""
-        in_work = {id(request) for request in self.writes.requests()}
-        return [
-            one
-            for one in open_requests
-            if (one.acknowledged and one.state is State.RECEIVED)
-            or (id(one) in in_work and one.state is State.TAKEN and (one.acknowledged or one.rest is not None))
-        ]
-
     def _cannot(self, request: PausableRequest | None, write: Write, error: Exception) -> None:
         """Asking again would change nothing: the message goes back to the broker after a while, and people are told."""
         logger.error("Cannot decide about %s: %s", request or write, error, exc_info=error)
@@ -290,7 +152,7 @@ class Decisions:
         seconds = min(60.0, 2.0 ** min(request.failures, 6))
         if request.acknowledged:
             # Nobody but us has it.
-            self._later(seconds, partial(self.writes.add, request, partial(_send_back, request)))
+            self._later(seconds, partial(self.writes.add, request, partial(send_back, request)))
         else:
             self._later(seconds, partial(self._return, request))
         request.failures += 1
@@ -338,7 +200,7 @@ class Decisions:
         if request.state is not State.ENDED:
             return False
         if turn is not None and turn.row is not None:
-            self.writes.add(None, partial(_come_again, turn.id))
+            self.writes.add(None, partial(come_again, turn.id))
         return True
 
     def _submit(self, request: PausableRequest, turn: parked_messages.Permit) -> None:
@@ -368,7 +230,7 @@ class Decisions:
 
     def _return(self, request: PausableRequest) -> None:
         if request.state is State.TAKEN:
-            self._give_up(request)
+            self.returns.give_up(request)
 
     def _later(self, seconds: float, call: Callable[[], None]) -> None:
         timer = threading.Timer(seconds, partial(event_loop.call, call))
@@ -383,34 +245,13 @@ class Decisions:
             database_thread.submit(f"first work after {covering}", note)
 
 
-def _has_begun(request: PausableRequest) -> bool:
-    """Whether a process has begun with it; if not, none does any more, so far as the page can tell it."""
-    mark, here = request.address.get("mark"), shared_state.current()
-    if mark is None or here is None:
-        return request.time_start is not None
-    return not here.void(mark)
-
-
 def _is_clear(here: shared_state.SharedState, request: PausableRequest) -> bool:
-    return here.is_permitted and here.control.covering(request.queue or "", _uses(request)) is None
+    return here.is_permitted and here.control.covering(request.queue or "", uses(request)) is None
 
 
 def _scopes(request: PausableRequest) -> list[str]:
-    used = map(resource, _uses(request))
+    used = map(resource, uses(request))
     return ["fleet", f"queue:{request.queue}", f"node:{identity.known_name()}", *used]
-
-
-def _uses(request: PausableRequest) -> tuple[str, ...]:
-    return uses_of(request.task) if is_pausable(request.task) else ()
-
-
-def _is_ours(request: Any) -> bool:
-    return getattr(request, "state", None) in (State.TAKEN, State.ENDED)
-
-
-def is_left_out(task: Any) -> bool:
-    """Whether ``task`` starts whatever is held, when a worker has its message: it says so, or answers for itself."""
-    return getattr(task, "pausable", None) is False or getattr(task, "answers_for_itself", False)
 
 
 def _is_kept(request: PausableRequest) -> None:
@@ -419,36 +260,13 @@ def _is_kept(request: PausableRequest) -> None:
     request.drop()
 
 
-def _send_back(request: PausableRequest) -> Callable[[], None]:
-    delivery = request.delivery()
-    message = delivery if request.rest is None else delivery.left_with(request.rest)
-    (fate,) = broker.publish([message.copy()])
-    if fate.what != "taken":
-        raise RuntimeError(f"Cannot give {delivery.ref} back to the broker: {fate.why}.")
-    return request.drop
-
-
 def _close(entry: tuple[int, int]) -> None:
     parked_messages.discard(entry)
-
-
-def _come_again(turn: UUID) -> None:
-    parked_messages.redelivered([turn])
 
 
 def _tell_of(request: PausableRequest, reason: str) -> None:
     delivery = request.delivery()
     audit.record("not_kept", scope=delivery.ref, actor=SYSTEM, reason=reason, details={"queue": delivery.short_queue})
-
-
-def _unschedule(worker: Any, request: PausableRequest) -> None:
-    """Have Celery's timer forget a request that waits for its time."""
-    # Celery before 5.7 cannot tell: there the request is passed over when its time has come.
-    scheduled: Any = getattr(celery_state, "scheduled_requests", ())
-    if request in scheduled:
-        worker.consumer.timer.cancel(request._eta_timer_entry)  # type: ignore[attr-defined]
-        worker.consumer.qos.decrement_eventually()
-        scheduled.discard(request)
 
 
 decisions = Decisions()

@@ -17,7 +17,8 @@ from celery.utils.imports import symbol_by_name
 from kombu.exceptions import ContentDisallowed, DecodeError
 
 from pause_manager import conf, pause_queue
-from pause_manager.messaging.message import ENTRY, Delivery, parse_entry
+from pause_manager.messaging.headers import ENTRY, parse_entry
+from pause_manager.messaging.message import Delivery
 from pause_manager.models import PauseQueueEntry
 from pause_manager.pausable import guard_tasks_of_any_class, is_pausable, parked_messages
 from pause_manager.worker.decisions import decisions
@@ -36,7 +37,7 @@ class ParkedDeliveryStep(bootsteps.StartStopStep):
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def start(self, consumer: Any) -> None:
-        decisions.lost_connection()
+        decisions.returns.lost_connection()
         _tell_queues(consumer)
         guard_tasks_of_any_class(consumer.app)
         if getattr(consumer.on_unknown_task, "func", None) is not _on_unknown_task:
@@ -45,7 +46,7 @@ class ParkedDeliveryStep(bootsteps.StartStopStep):
             consumer.strategies[name] = partial(_receive, consumer, task, consumer.strategies[name])
 
     def shutdown(self, consumer: Any) -> None:
-        decisions.shut_down()
+        decisions.returns.shut_down()
 
     def register_with_event_loop(self, consumer: Any, hub: Any) -> None:
         event_loop.open(hub)

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pause_manager import conf
-from pause_manager.messaging.message import clean
+from pause_manager.messaging.readable import clean
 
 if TYPE_CHECKING:
     from pause_manager.worker.request import PausableRequest

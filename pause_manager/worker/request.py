@@ -14,7 +14,9 @@ from uuid import UUID, uuid4
 from celery.exceptions import TaskRevokedError, TimeLimitExceeded
 from celery.worker import state as celery_state
 
-from pause_manager.messaging.message import ADDRESS, ENTRY, Delivery, Remainder, groups_of, parse_entry, queue_of
+from pause_manager.messaging.headers import ENTRY, groups_of, parse_entry, queue_of
+from pause_manager.messaging.message import ADDRESS, Delivery
+from pause_manager.messaging.remainder import Remainder
 from pause_manager.pausable import LEFT, REFUSED, is_pausable
 from pause_manager.pausable.parked_messages import Permit
 from pause_manager.worker.open_requests import State, open_requests

@@ -120,7 +120,12 @@ def test_every_line_of_a_worker_says_the_version_of_the_fleet_switch(workers):
     ready = next(n for n, line in enumerate(lines) if line["message"].endswith(" ready."))
     assert [line for line in lines[ready:] if "version" not in line] == []
     of_logger = {line["logger"] for line in lines[ready:]}
-    assert {"tests.saying", "automation.tasks", "pause_manager.audit", "pause_manager.worker.supervisor"} <= of_logger
+    assert {
+        "tests.saying",
+        "automation.tasks",
+        "pause_manager.audit",
+        "pause_manager.worker.hold_enforcer",
+    } <= of_logger
     assert {"celery.app.trace", "celery.worker.strategy"} <= of_logger, "the pool's and the main process's"
     for tag, run, version in (("before", before, first), ("after", after, second)):
         about = [line for line in lines if line.get("run") == str(run.pk) or line["message"].endswith(f": {tag}")]

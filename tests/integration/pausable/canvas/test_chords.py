@@ -15,7 +15,7 @@ import redis
 from celery import Celery, chain, chord, group, signals
 from django.core.management import call_command
 
-from pause_manager.messaging.message import groups_of
+from pause_manager.messaging.headers import groups_of
 from pause_manager.models import PauseQueueEntry
 from pause_manager.pausable import chord_results, parked_messages
 from tests.support.deliveries import delivery

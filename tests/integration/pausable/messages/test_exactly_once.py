@@ -17,7 +17,7 @@ import redis
 from django.db import connection
 
 from pause_manager.messaging import broker, outgoing
-from pause_manager.messaging.message import ENTRY
+from pause_manager.messaging.headers import ENTRY
 from pause_manager.models import PauseQueueEntry, RunningTask
 from pause_manager.pausable import redispatch
 from tests.support.foreign_project import QUEUE, Foreign, hold, reconciled, release, waiting
