@@ -100,7 +100,8 @@ def _claimed_before(agent: Agent, owner: str) -> Job | None:
         work = held_by(agent, row.pk, row.lease_token)
         if work is None:
             return None
-        job = Job(agent, row.stage_run, work, starts=1)  # it was taken for the answer that was lost
+        starts = permits.taken_before(definition.of(row.stage_run), LARGEST_PAGE)
+        job = Job(agent, row.stage_run, work, starts=starts)
         job.keep()
         return job
 

@@ -18,6 +18,7 @@ from automation.pipeline.definition import Definition
 from automation.worker import pace
 from pause_manager import resources
 from pause_manager.holds.stops import Stop
+from pause_manager.models import Resource
 from pause_manager.resources.limits import SOON_SECONDS
 
 OTHERS = Stop("budget", "What is left is begun by others: ask again in a moment.")
@@ -58,6 +59,12 @@ def take_start(stage: Definition, wanted: int) -> tuple[int, Stop | None]:
         if count > 0:
             most = 1
     return most, None
+
+
+def taken_before(stage: Definition, wanted: int) -> int:
+    """How many of its next items ``take_start`` let start, when the answer with them was lost."""
+    is_limited = Resource.objects.filter(name__in=stage.uses, max_per_minute__isnull=False).exists()
+    return 1 if is_limited else wanted
 
 
 def begun(work: LeasedSlice, position: str) -> int:
