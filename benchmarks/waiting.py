@@ -95,11 +95,14 @@ def _measure(count: int) -> dict[str, Spent]:
 
         return once
 
+    def release(work: Any) -> None:
+        leases.release(work)
+
     listed = list(AutomationRun.objects.filter(lane="long").order_by("-created_at")[:100])
     long, short = Lane.objects.get(name="long"), Lane.objects.get(name="lane-1")
     calls: list[tuple[Callable[[], object], int, Callable[[Any], None] | None]] = [
-        (claim(filled.at_work), CLAIMS, leases.release),
-        (claim(filled.using), CLAIMS, leases.release),
+        (claim(filled.at_work), CLAIMS, release),
+        (claim(filled.using), CLAIMS, release),
         (lambda: explanation.of_run(filled.last_in_lane), LOOKS, None),
         (lambda: explanation.of_run(filled.last_before), LOOKS, None),
         (lambda: lane_queue.of(long), SLOW_LOOKS, None),
@@ -145,7 +148,7 @@ def _fill(count: int) -> _Filled:
     pipeline = get_pipeline("bench-uses")
     [stage] = pipeline.stages
     kept = {uses: asdict(definition.declared(pipeline, stage, {"uses": uses})) for uses in (0, 1)}
-    values = {
+    values: dict[str, Any] = {
         "before": count // 5,
         "in_lane": count * 2 // 5,
         "elsewhere": count * 2 // 5,
@@ -162,7 +165,7 @@ def _fill(count: int) -> _Filled:
             cursor.execute(statement, values)
         cursor.execute("VACUUM ANALYZE")
     runs = AutomationRun.objects.order_by("priority", "created_at")
-    lined_up = {lane: runs.filter(lane__startswith=lane).last() for lane in ("long", "before")}
+    lined_up = {lane: runs.filter(lane__startswith=lane).reverse()[0] for lane in ("long", "before")}
     at_work, using = runs.filter(lane="at-work", priority__lt=3)
     return _Filled(at_work, using, lined_up["long"], lined_up["before"])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import connection
@@ -46,7 +46,7 @@ def place_in_line(run: AutomationRun) -> Place:
 
 def places_in_line(run_ids: Iterable[UUID]) -> dict[UUID, Place]:
     """The same for each of the runs that waits for its lane. One statement."""
-    values = {"ids": list(run_ids), "measured": MEASURED_RUNS, "looked_back": LOOKED_BACK, "far": FAR}
+    values: dict[str, Any] = {"ids": list(run_ids), "measured": MEASURED_RUNS, "looked_back": LOOKED_BACK, "far": FAR}
     with connection.cursor() as cursor:
         cursor.execute(_PLACES, values)
         rows = cursor.fetchall()

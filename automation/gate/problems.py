@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from django.db import connection
@@ -35,7 +36,7 @@ class Problem:
 
 def of(run_ids: Iterable[UUID]) -> dict[UUID, list[Problem]]:
     """What is in trouble of the running stages of each run."""
-    values = {"runs": list(run_ids), "often": conf.settings().verdict_crashes - 1, "most": MOST_LOST}
+    values: dict[str, Any] = {"runs": list(run_ids), "often": conf.settings().verdict_crashes - 1, "most": MOST_LOST}
     found: dict[UUID, list[Problem]] = {}
     with connection.cursor() as cursor:
         for statement, told in ((_FAILING, _failing), (_WAITS, _waits), (_LOSES, _loses)):

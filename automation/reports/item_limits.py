@@ -20,7 +20,7 @@ def of(run: AutomationRun) -> list[Reason]:
     return [
         Reason(
             ReasonCode.ITEM_LIMIT,
-            sentence(slug, total, left_out),
+            sentence(slug, total or 0, left_out),
             since,
             SYSTEM.name,
             LIFTED_BY,

@@ -154,9 +154,6 @@ def _all_completed(total: int) -> str:
     return "The last run completed." if total == 1 else f"All of the last {total:,} runs completed."
 
 
-_items_lately = Recent(lambda: _rows(_ITEMS), lambda rows: int(rows[0][2]), large=4_000)
-"""Of running stages; where they are many, of some seconds ago."""
-
 _STANDSTILLS = f"""
     SELECT code, count(*), min(since) FROM {STANDSTILL}
      WHERE until IS NULL AND code = ANY(%(codes)s) GROUP BY code ORDER BY code
@@ -195,6 +192,9 @@ _ITEMS = f"""
       JOIN {SLICE_TOTALS} AS totals ON totals.stage_run_id = stage.id
      WHERE run.finished_at IS NULL AND run.lifecycle = 'running'
 """
+
+_items_lately = Recent(lambda: _rows(_ITEMS), lambda rows: int(rows[0][2]), large=4_000)
+"""Of running stages; where they are many, of some seconds ago."""
 
 _ENDED = f"""
     SELECT id, lifecycle, failed_items > 0, finished_at, failure

@@ -40,7 +40,7 @@ def findings() -> Iterator[Finding]:
     yield from _switch()
     work = drain.measure(state.mode)
     waiting = totals.waiting()
-    yield from _workers(work.queued + sum(one.count for one in waiting.values()))
+    yield from _workers(work.queued + sum(one.entries for one in waiting.values()))
     yield from _queue(waiting)
     yield from _holds()
     yield from _old_holds()

@@ -22,7 +22,7 @@ _OLDEST = f"""
 class Waiting(NamedTuple):
     """Entries that wait for one sort of thing."""
 
-    count: int
+    entries: int
     since: datetime | None
     """Of the oldest."""
 
@@ -44,7 +44,7 @@ def _messages() -> int:
     return PauseQueueEntry.objects.waiting().messages().order_by().count()
 
 
-waiting = Recent(_by_what_they_wait_for, lambda found: sum(one.count for one in found.values()))
+waiting = Recent(_by_what_they_wait_for, lambda found: sum(one.entries for one in found.values()))
 """By what they wait for. One statement."""
 messages = Recent(_messages, int)
 """How many messages wait. One statement."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from django.db import connection
 
@@ -52,7 +53,12 @@ def place_of(entry: PauseQueueEntry, names: Collection[str]) -> Place | None:
     if not names:
         return None
     with connection.cursor() as cursor:
-        given = {"id": entry.pk, "names": sorted(names), "measured": MEASURED_SECONDS, "fewest": FEWEST_TASKS}
+        given: dict[str, Any] = {
+            "id": entry.pk,
+            "names": sorted(names),
+            "measured": MEASURED_SECONDS,
+            "fewest": FEWEST_TASKS,
+        }
         cursor.execute(_PLACES, given)
         found = [Place(position, name, expected) for name, position, expected in cursor.fetchall()]
     if not found:

@@ -54,7 +54,8 @@ def test_axe_finds_nothing_serious_in_the_admin_and_a_desk_is_wide_enough(
     page.goto(f"{system.url}/admin/")
     lists = page.eval_on_selector_all("#content-main th a", "all => all.map(one => new URL(one.href).pathname)")
     assert len(lists) > 20
-    found, forms = [], []
+    found: list[str] = []
+    forms: list[str] = []
 
     def look(path: str) -> None:
         page.goto(f"{system.url}{path}")

@@ -36,7 +36,7 @@ def order() -> list[AutomationRun]:
 
 
 def names(page: Page) -> list[str]:
-    return page.locator("tr[id^=lane-run-]").evaluate_all("all => all.map(one => one.id)")
+    return list(page.locator("tr[id^=lane-run-]").evaluate_all("all => all.map(one => one.id)"))
 
 
 def grip(page: Page, run: AutomationRun) -> tuple[float, float]:

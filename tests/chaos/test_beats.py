@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import time
+from functools import partial
 from typing import Any
 
 import pytest
@@ -126,9 +127,13 @@ def test_after_an_outage_each_policy_holds_while_two_beats_are_killed(two_of_eac
     assert died > 5
     for policy, schedules in made.items():
         for schedule in schedules:
-            assert eventually(lambda pk=schedule: len(outcomes(fleet, pk)) == 3, 60), (policy, schedule)
+            assert eventually(partial(has_three, fleet, schedule), 60), (policy, schedule)
             assert outcomes(fleet, schedule) == expected[policy]
     check_runs(fleet, [pk for schedules in made.values() for pk in schedules])
+
+
+def has_three(fleet: Fleet, schedule: int) -> bool:
+    return len(outcomes(fleet, schedule)) == 3
 
 
 def test_every_minute_comes_once_while_beats_and_control_workers_die(two_of_each: Fleet):

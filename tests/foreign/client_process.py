@@ -64,7 +64,7 @@ def chorded(seconds: float, numbers: list[int]) -> list[str]:
 
 def linked(x: Any, y: Any, z: Any) -> list[str]:
     """A chain of two sums; the ids of its tasks."""
-    last = (tasks.add.s(x, y) | tasks.add.s(z)).apply_async()
+    last: Any = (tasks.add.s(x, y) | tasks.add.s(z)).apply_async()
     return [last.parent.id, last.id]
 
 

@@ -10,6 +10,7 @@ from django.urls import reverse
 from automation.models import AutomationRun, Lane, Site
 from automation.runs import creation, freezes, lifecycle
 from backend.console import access
+from pause_manager.console.access import refusing
 from pause_manager.console.pages import Done, Refused, Request
 from pause_manager.fleet import bulk_holds
 from pause_manager.models.fleet import OPERATE as OPERATE_FLEET
@@ -18,7 +19,7 @@ from pause_manager.scopes import RUNS, is_run, runs_in
 DRILL = {"items": 200, "seconds": 0.5}
 
 
-@access.refusing("it takes the permission to operate runs, or the fleet")
+@refusing("it takes the permission to operate runs, or the fleet")
 def may_release(user: Any) -> bool:
     """Whether the user may release holds of any kind."""
     return bool(user.has_perm(access.OPERATE) or user.has_perm(OPERATE_FLEET))

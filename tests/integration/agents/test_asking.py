@@ -142,7 +142,7 @@ def test_each_item_counts_as_a_start_when_it_is_handed_out(paced):
     assert ([item["key"] for item in job["items"]], job["more"]) == (["000"], True)
 
     began = time.monotonic()
-    keys = []
+    keys: list[str] = []
     while len(keys) < 3:
         page = paced.items(job, after=keys[-1] if keys else "000")[1]
         keys += [item["key"] for item in page["items"]]

@@ -80,7 +80,7 @@ def put(state: dict[str, Any], run: AutomationRun) -> None:
                 leased_at=None,
                 cursor=work.last_key,
             )
-    slices.filter(pk=last, finished_at__isnull=False).update(finished_at=Now() - timedelta(seconds=state["ago"]))
+    slices.filter(pk=last or 0, finished_at__isnull=False).update(finished_at=Now() - timedelta(seconds=state["ago"]))
     is_new = not state["finished"] and state["current"] is None
     begins_in = state["begins_in"] if is_new or state["begins_in"] != 60 else -60
     stage.update(begins_at=None if begins_in is None else Now() + timedelta(seconds=begins_in))
@@ -118,7 +118,7 @@ def check_agreement(run: AutomationRun, state: dict[str, Any]) -> None:
         has_work = open_slices.filter(lease_token=None, available_at=None).exists()
         is_begun = open_slices.filter(is_begun=True, lease_token=None, available_at=None).exists()
         is_apart = state.get("is_apart", True)
-        batch = WorkSlice.objects.filter(pk=StageRun.objects.get(run=run, position=0).batch_id).first()
+        batch = WorkSlice.objects.filter(pk=StageRun.objects.get(run=run, position=0).batch_id or 0).first()
         hands_out = not is_apart or batch is None or batch.finished_at is not None
 
         explained = explanation.of_run(again(run))

@@ -127,7 +127,7 @@ def is_shown(run: AutomationRun) -> bool:
 
 
 def snapshot(run: AutomationRun) -> bool:
-    return progress.snapshot(again(run))["status"] != status.WAITING
+    return bool(progress.snapshot(again(run))["status"] != status.WAITING)
 
 
 def queue(run: AutomationRun) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
@@ -73,7 +74,7 @@ def test_the_page_draws_it_with_the_bands_of_pauses_and_a_table() -> None:
     assert 'class="done"' in section
     assert section.count("<tr>") > 1
     assert f'data-topic="run-throughput/{run.pk}"' not in html, "an ended run changes no more"
-    told = client.get(f"/events/?topic=run-throughput/{run.pk}&once=1")
+    told: Any = client.get(f"/events/?topic=run-throughput/{run.pk}&once=1")
     assert (
         '<section id=\\"throughput\\"'
         in b"".join(told.streaming_content if told.streaming else [told.content]).decode()

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from django.db.models import F
 
 from automation import dispatch, leases
 from automation.errors import InvalidPacing
@@ -215,7 +216,7 @@ def test_a_run_is_not_overdue_because_of_its_delays():
     reconciler.reconcile()
 
     assert again(run).lifecycle == Lifecycle.RUNNING
-    AutomationRun.objects.filter(pk=run.pk).update(started_at=again(run).started_at - timedelta(seconds=61))
+    AutomationRun.objects.filter(pk=run.pk).update(started_at=F("started_at") - timedelta(seconds=61))
     reconciler.reconcile()
     assert again(run).lifecycle == Lifecycle.FAILED, "but when it has worked for so long"
 

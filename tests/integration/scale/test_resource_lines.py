@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -63,7 +64,7 @@ def line() -> Iterator[AutomationRun]:
     """A run that has the only place of a resource, a copy of which waits so often."""
     run = make_run("ask", items=6)
     resources.set_limits("provider", {"max_at_once": 1}, actor=OPERATOR)
-    values = {"run": run.pk, "line": IN_LINE, "ended": ENDED}
+    values: dict[str, Any] = {"run": run.pk, "line": IN_LINE, "ended": ENDED}
     with connection.cursor() as cursor:
         for statement in (_COPY_RUNS, _COPY_STAGES, _COPY_SLICES):
             cursor.execute(statement, values)

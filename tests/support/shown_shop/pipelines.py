@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from automation.pipeline import Param, Payload, Pipeline, Stage, register
@@ -65,6 +65,6 @@ class Catalogue(Pipeline):
     )
 
     @classmethod
-    def make_items(cls, params: dict[str, Any]) -> Iterable[Payload]:
+    def make_items(cls, params: Mapping[str, Any]) -> Iterable[Payload]:
         for n in range(1, params["products"] + 1):
             yield {"n": n, "product": f"{NAMES[n % len(NAMES)]} No. {n}"}
