@@ -1,8 +1,8 @@
 """How many of its items an agent may begin, where something limits them: an allowance, or starts a minute.
 
 An agent keeps nothing between its calls, so what it may begin is what was drawn for its lease and not committed; see
-``leases.allowances``. A start counts when its item is handed out, one at a time: whoever has several begins the last
-of them later than it was counted.
+``leases.allowances``. A start counts when its item is handed out, one at a time: of several that
+an agent has, the last begins later than it was counted.
 """
 
 from __future__ import annotations

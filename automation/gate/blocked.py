@@ -45,7 +45,7 @@ def blocked(runs: Iterable[AutomationRun]) -> set[UUID]:
         with gate_health.guarded_read("dependency"):
             waiting |= dependencies.waiting_among(unstarted) if unstarted else set()
         with gate_health.guarded_read("code"):
-            installed_code.keys()  # as a claim asks: code that cannot be told forbids all
+            installed_code.keys()  # as a claim asks: unknown code forbids all
             for stage_run in StageRun.objects.filter(run__in=every_id).current():
                 current[stage_run.run_id].append(stage_run)
             waiting |= {

@@ -2,7 +2,7 @@
 
 A stage with ``batch_delay`` hands out one slice after the other. The next one is due so long after the last has ended,
 which is read from its row (``StageRun.batch_id``): whatever dies, there is nothing to correct. A slice that was begun
-belongs to a batch that goes on, and waits for nothing. A stage does not begin before its ``begins_at``.
+belongs to a batch that is in progress, and waits for nothing. A stage does not begin before its ``begins_at``.
 
 The clock of a delay is the wall clock: a pause does not stop it.
 """

@@ -103,7 +103,7 @@ class Busy:
         return self._places[queue]
 
     def loops(self, queue: str) -> list[tuple[UUID, int, int]]:
-        """(run, account, loops) of what is at work in ``queue``, the most first."""
+        """(run, account, loops) of what runs in ``queue``, the most first."""
         if queue not in self._loops:
             at_work = StageRun.objects.filter(definition__queue=queue, lifecycle=Lifecycle.RUNNING)
             counted = WorkSlice.objects.leased().filter(stage_run__in=at_work).order_by()
@@ -131,7 +131,7 @@ def _workers(run: AutomationRun, stages: dict[int, Definition], busy: Busy) -> I
 
 
 def _turn(run: AutomationRun, queue: str, stage_run_ids: Iterable[int], busy: Busy) -> Iterator[IdleReason]:
-    """Who is at work while messages of ``run`` are out and nobody has taken one."""
+    """Who runs while messages of ``run`` are out and nobody has taken one."""
     sent = [busy.sent[pk] for pk in stage_run_ids if pk in busy.sent]
     if run.pk in busy.leased or not sent:
         return

@@ -79,7 +79,7 @@ class Reads:
         return found  # type: ignore[return-value]
 
     def _read_code(self) -> dict[UUID, list[StageRun]]:
-        installed_code.keys()  # as a claim asks: code that cannot be told forbids all
+        installed_code.keys()  # as a claim asks: unknown code forbids all
         return self._read_stages()
 
     def _read_stages(self) -> dict[UUID, list[StageRun]]:

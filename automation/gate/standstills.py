@@ -98,7 +98,7 @@ END_DELAY = f"""
     INSERT INTO {STANDSTILL} (run_id, code, since, until)
     SELECT run_id, '{delays.CODE}', since - coalesce((SELECT sum(length) FROM before), interval '0'), until FROM stood
 """
-"""A batch of the stage is handed out: the delay before it, unless another stage was at work meanwhile, is over."""
+"""A batch of the stage is handed out: the delay before it, unless another stage ran meanwhile, is over."""
 
 WAITS = f"""
     EXISTS (SELECT FROM {STANDSTILL} WHERE run_id = run.id AND code = '{NO_FREE_WORKER}' AND until IS NULL)

@@ -1,4 +1,4 @@
-"""The pacing of a run: batches, delays and limits that whoever starts it gives instead of what its stages declare.
+"""The pacing of a run: batches, delays and limits that its starter gives instead of what its stages declare.
 
 ``{"batch_size": 5, "batch_delay_seconds": 30, "stages": {"ideas": {"max_items": 100}}}``: what is given for a stage
 wins over what is given for all, and that over the declaration.

@@ -253,8 +253,8 @@ _QUEUE = (
         "queue.ask",
         "Ask a person about an item",
         "Ask a person about the item after the cursor: the run is held until the question is answered, and the job is "
-        "given back as it was last committed. Whoever gets the item then gets the `answer` with it. Hand in what is "
-        f"done with queue.checkpoint first. {_HELD}",
+        "given back as it was last committed. Who gets the item then gets the `answer` with it. Hand in what "
+        f"is done with queue.checkpoint first. {_HELD}",
         agents.Ask,
         "ask_about_job",
         for_agents=True,

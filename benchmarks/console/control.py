@@ -131,7 +131,7 @@ STEPS = (
 
 
 def sample_nodes() -> None:
-    """Have every node tell of itself, as its worker would each second."""
+    """Have every node report, as its worker would each second."""
     from pause_manager.capacity.snapshot import GpuView, NodeView
     from pause_manager.models.clock import database_seconds
     from pause_manager.nodes import registry

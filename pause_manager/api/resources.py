@@ -142,7 +142,7 @@ class ResourceLine(FleetView):
     @extend_schema(
         operation_id="list_resource_line",
         summary="List what waits for a resource, in order",
-        description="The first of each kind: runs, runs that agents work on, and tasks. As one goes on, the positions "
+        description="The first of each kind: runs, runs that agents work on, and tasks. As one starts, the positions "
         "behind it fall by one. Not listed is what anything else keeps, such as a hold.",
         parameters=[NAME, LineQuery, schema.REQUEST_ID],
         responses=schema.answers({200: WaiterSerializer(many=True)}, *schema.READS, 404),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 LARGE = 20_000
-"""Rows. Of so many a person does not see whether the figure is of now or of some seconds ago."""
+"""Rows. Of that many a person does not see whether the figure is of now or of some seconds ago."""
 SECONDS = 5.0
 
 Answer = TypeVar("Answer")

@@ -26,7 +26,7 @@ def explain(entry: PauseQueueEntry) -> Explanation:
     """Every reason why ``entry`` waits, in order, and how many wait for the same before it.
 
     A constant number of statements. Its expected start is known if it waits for a resource only, from the rate at which
-    those before it went on; nobody can tell when room comes or a hold ends.
+    those before it resumed; nobody can tell when room comes or a hold ends.
     """
     if entry.finished_at is not None and not entry.problem:
         sentence = f"It has left the pause queue: {entry.get_outcome_display()}."

@@ -60,7 +60,7 @@ MOST_IN_LINE = 20
 
 
 def line(name: str, user: Any, at_most: int = MOST_IN_LINE) -> list[Waiter]:
-    """The first that wait for it, of each kind in the order in which they go on, as far as ``user`` may see them.
+    """The first that wait for it, of each kind in the order in which they start, as far as ``user`` may see them.
 
     ``None``: everybody's.
     """

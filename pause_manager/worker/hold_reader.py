@@ -97,7 +97,7 @@ class HoldReader:
         return self._read(_BEAT, report)
 
     def foreseen(self, control: HoldSnapshot, rings: Iterable[Notification]) -> HoldSnapshot:
-        """``control`` with the holds that ``rings`` tell of and that are not read yet."""
+        """``control`` with the holds that ``rings`` report and that are not read yet."""
         everything, queues, used = control.everything, dict(control.queues), dict(control.resources)
         for ring in rings:
             if ring.change != "placed":

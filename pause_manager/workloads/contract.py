@@ -93,7 +93,7 @@ class Workload:
         return {}
 
     def line(self, name: str, at_most: int, user: Any) -> Sequence[Waiter]:
-        """Return the first of your work that waits for the resource ``name``, in the order in which it goes on.
+        """Return the first of your work that waits for the resource ``name``, in the order in which it starts.
 
         Nothing that anything else keeps is in it. What ``user`` may not see has no ``ref`` and no ``title``; with
         ``None`` everything is told.

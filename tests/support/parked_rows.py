@@ -48,7 +48,7 @@ def _kept(number: int, queue: str, task: str, values: dict[str, Any]) -> PauseQu
         queue=queue,
         needs={},
         reason="the fleet is held",
-        waits_for=PauseQueueEntry.WaitsFor.HOLD,
+        waits_for=values.pop("waits_for", PauseQueueEntry.WaitsFor.HOLD),
         message={"headers": {"task": name, "id": task_id}},
         envelope=envelope.dump(message),
         body=json.dumps(body).encode(),

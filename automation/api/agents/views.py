@@ -247,7 +247,7 @@ class Ask(OneJob):
         operation_id="ask_about_job",
         summary="Ask a person about the item after the cursor",
         description="Holds the run until the question is answered, and gives the job back as it was last committed. "
-        "Nothing counts as failed; whoever gets the item then, gets the `answer` with it.",
+        "Nothing counts as failed; the agent that gets the item then gets the `answer` with it.",
         parameters=_HERE,
         request=bodies.JobAskSerializer,
         responses=schema.answers({200: bodies.SystemAnswer}, *_COMMAND, table=_ANSWERS),

@@ -1,4 +1,4 @@
-"""Each machine in short: how much of its cores, memory and GPUs is ours, promised, others' or free."""
+"""Each machine in short: how much of its cores, memory and GPUs is ours, reserved, others' or free."""
 
 from __future__ import annotations
 

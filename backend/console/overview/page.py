@@ -35,6 +35,13 @@ REASONS = {
     "no_worker": "a worker",
     "no_free_worker": "a free worker",
     "no_agent": "an agent",
+    "delay": "the delay between batches",
+    "not_before": "its time",
+    "waits": "an item that a provider postponed",
+    "failing": "loops that fail",
+    "loses_workers": "an item that loses its workers",
+    "unreadable": "what cannot be read",
+    "starting": "its start, within seconds",
 }
 """What waits for a reason of the gate, in words; another is written as it is."""
 

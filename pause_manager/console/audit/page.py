@@ -24,7 +24,7 @@ PAGE_SIZE = 50
 FORMATS = {"csv": "CSV", "jsonl": "JSON lines"}
 
 
-@refusing("To see this page, you need the permission to view control events, or the work that they tell of.")
+@refusing("To see this page, you need the permission to view control events, or the work that they report.")
 def may_view(user: Any) -> bool:
     """Whether some events are theirs to read."""
     return workloads.visible_events(user) is not None

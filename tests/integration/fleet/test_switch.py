@@ -415,7 +415,7 @@ def test_the_snapshot_says_the_same_to_the_database_however_much_waits(django_as
     run = make_run("few", items=10)
     leased(run)
     pause()
-    with django_assert_max_num_queries(15) as few:
+    with django_assert_max_num_queries(16) as few:
         fleet.snapshot()
     make_run("few", items=10)
     stage = run.stages.get(slug="few")
@@ -423,7 +423,7 @@ def test_the_snapshot_says_the_same_to_the_database_however_much_waits(django_as
         [WorkSlice(stage_run=stage, ordinal=n, size=1, first_key=f"{n}", last_key=f"{n}") for n in range(100, 1_100)]
     )
 
-    with django_assert_max_num_queries(15) as many:
+    with django_assert_max_num_queries(16) as many:
         told = fleet.snapshot()
 
     assert len(few) == len(many)

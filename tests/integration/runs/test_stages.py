@@ -56,6 +56,7 @@ def test_a_stage_without_items_is_complete_at_once():
         "total_items": 0,
         "processed_items": 0,
         "failed_items": 0,
+        "left_out_items": 0,
         "remaining_count": 0,
         "percentage": 100.0,
         "items_per_second": None,
