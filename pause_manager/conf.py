@@ -137,5 +137,14 @@ def _frozen(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
 
 
 def settings() -> PauseManagerSettings:
-    """The settings in force; system checks have vouched for the names and types."""
-    return PauseManagerSettings(**getattr(django_settings, "PAUSE_MANAGER", {}))
+    """The settings in force; system checks have vouched for the names and types. A page asks hundreds of times."""
+    global _made
+    given = getattr(django_settings, "PAUSE_MANAGER", {})
+    made = _made
+    if made is None or made[0] != given:
+        made = _made = (dict(given), PauseManagerSettings(**given))
+    return made[1]
+
+
+_made: tuple[dict[str, Any], PauseManagerSettings] | None = None
+"""The latest, and what they were made of."""

@@ -69,10 +69,10 @@ def of_options(pairs: Sequence[str]) -> Pacing:
         name, equals, text = pair.partition("=")
         stage, _, field = name.rpartition(".")
         if not equals or not field:
-            raise InvalidPacing(f"--pace: expected [STAGE.]NAME=VALUE, got: {pair!r:.80}.")
+            raise InvalidPacing(f"Cannot use the pacing: expected [STAGE.]NAME=VALUE, got: {pair!r:.80}.")
         values = found.setdefault(STAGES, {}).setdefault(stage, {}) if stage else found
         if field in values:
-            raise InvalidPacing(f"--pace: expected each name once, got {name!r} twice.")
+            raise InvalidPacing(f"Cannot use the pacing: expected each name once, got {name!r:.80} twice.")
         values[field] = _number(text)
     return found
 

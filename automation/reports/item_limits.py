@@ -6,7 +6,7 @@ from automation.models import AutomationRun
 from pause_manager.actor import SYSTEM
 from pause_manager.reasons import Reason, ReasonCode
 
-LIFTED_BY = "nothing: start a run with the items that are left out, or with a higher max_items"
+LIFTED_BY = "a run is started with the items that are left out, or with a higher max_items"
 
 
 def sentence(slug: str, done: int, left_out: int) -> str:

@@ -13,7 +13,7 @@ from automation.errors import AutomationError, InvalidInput, UnknownPipeline
 from automation.gate import lane_order
 from automation.inputs import Input
 from automation.models import AutomationRun, Site
-from automation.pipeline import Pipeline, all_pipelines, get_pipeline
+from automation.pipeline import Pipeline, all_pipelines, get_pipeline, pacing
 from automation.runs import creation, run_names
 from automation.runs.lane_moves import PRIORITIES
 from backend.console import access, run_source
@@ -74,7 +74,7 @@ def page(request: HttpRequest) -> HttpResponse:
         "ahead": lane_order.ahead_of_new(site.slug) if site is not None else [],
         "priorities": [str(one) for one in PRIORITIES],
         "units": UNITS,
-        "are_rules_open": any(given.get(name) for name in ("timeout", "after"))
+        "are_rules_open": any(given.get(name) for name in ("timeout", "after", "pacing"))
         or given.get("priority", USUAL_PRIORITY) != USUAL_PRIORITY,
     }
     return render(request, "console/start.html", context, status=422 if error else 200)
@@ -105,6 +105,8 @@ def _of_run(request: HttpRequest, run: AutomationRun) -> dict[str, str]:
     found = {"pipeline": run.pipeline, "site": run.site.slug, "priority": str(run.priority)}
     if run.timeout_seconds:
         found |= {"timeout": f"{run.timeout_seconds / 60:g}", "timeout_unit": "minutes"}
+    if run.pacing:
+        found["pacing"] = " ".join(pacing.words(run.pacing))
     return found | ({"same": str(run.pk)} if run_source.may_repeat(request.user, run) else {})
 
 
@@ -126,6 +128,7 @@ def _create(request: HttpRequest, pipeline: type[Pipeline], given: dict[str, str
         timeout_seconds=_timeout(given),
         priority=_priority(given),
         after=_after(request.user, given),
+        pace=pacing.of_options(given.get("pacing", "").replace(",", " ").split()),
     )
 
 

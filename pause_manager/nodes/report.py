@@ -14,18 +14,24 @@ from pause_manager.nodes import registry, worker_groups
 
 def shown(name: str | None = None) -> list[dict[str, Any]]:
     """Every node, or the named one, in a fixed number of queries."""
+    return first(None, name)[0]
+
+
+def first(most: int | None, name: str | None = None) -> tuple[list[dict[str, Any]], int]:
+    """The first nodes by name, ``most`` at most, and how many there are."""
     carried, held, now = workloads.allocations_by_node(name), registry.held(), database_seconds()
     states = registry.states(name)
-    views = worker_groups.with_workers(state.view for state in states)
-    return [
+    views = worker_groups.with_workers(state.view for state in states[:most])
+    found = [
         _node(
             state,
             view.carrying(allocation for allocation in carried.get(view.name, ()) if not allocation.is_sent),
             held,
             now,
         )
-        for state, view in zip(states, views, strict=True)
+        for state, view in zip(states[:most], views, strict=True)
     ]
+    return found, len(states)
 
 
 def matching(found: Iterable[dict[str, Any]], query: dict[str, Any]) -> list[dict[str, Any]]:

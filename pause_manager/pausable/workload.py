@@ -74,11 +74,12 @@ class PausableTasks(Workload):
         ]
 
     def remaining(self, mode: str) -> Remaining:
-        """Four statements. What a worker has received and not started counts as running until it is given back."""
-        tasks = running_tasks.running()
+        """What a worker has received and not started counts as running until it is given back. Four statements."""
         workers = running_tasks.workers()
+        tasks = running_tasks.running(workers)
         live = [worker for worker in workers if _lives(worker)]
-        of_lost = sum(_all_in_hand(worker) for worker in workers if not _lives(worker) and _may_still_work(worker))
+        silent = set(workers).difference(live)
+        of_lost = sum(_all_in_hand(worker) for worker in silent if _may_still_work(worker))
         named = {worker.name for worker in workers}
         # A worker that was started again under its name knows nothing of what the one before it had.
         of_lost += sum(task.is_stale and task.worker not in named for task in tasks)

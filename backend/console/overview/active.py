@@ -32,7 +32,7 @@ class Active:
 def shown(user: Any) -> list[Active]:
     """The newest runs that have started and not ended. Two statements, and the gate's for all of them."""
     runs = AutomationRun.objects.visible_to(user).filter(lifecycle=Lifecycle.RUNNING, finished_at__isnull=True)
-    rows = list(runs.with_leases().select_related("site").order_by("-created_at", "-id")[:MOST])
+    rows = list(runs.with_leases().order_by("-created_at", "-id")[:MOST])
     with connection.cursor() as cursor:
         cursor.execute(_SHARES, [[run.pk for run in rows]])
         shares = {run_id: (float(share), failed) for run_id, share, failed in cursor.fetchall()}

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
 
+from django.utils.safestring import SafeString
+
 MINUTES = 60
 MOST_LAYERS = 6
 """More causes than these are one layer, "other"."""
@@ -40,6 +42,10 @@ class Area:
     def is_empty(self) -> bool:
         return not self.layers
 
+    @property
+    def latest_first(self) -> list[tuple[datetime, list[int | None]]]:
+        return self.rows[::-1]
+
 
 @dataclass(frozen=True)
 class Column:
@@ -53,6 +59,15 @@ class Column:
     height: float
     failed_y: float
     failed_height: float
+
+    def shapes(self, width: float) -> str:
+        """Both boxes as SVG, without those of no height."""
+        boxes = (("done", self.y, self.height), ("failed", self.failed_y, self.failed_height))
+        return "".join(
+            f'<rect class="{kind}" x="{self.x:.1f}" y="{y:.2f}" width="{width:.1f}" height="{height:.2f}"/>'
+            for kind, y, height in boxes
+            if height
+        )
 
 
 @dataclass(frozen=True)
@@ -79,6 +94,16 @@ class Columns:
     @property
     def is_empty(self) -> bool:
         return not self.total and not self.failed
+
+    @property
+    def shapes(self) -> SafeString:
+        """The chart as SVG."""
+        return SafeString("".join(one.shapes(self.width) for one in self.columns))
+
+    @property
+    def latest_first(self) -> list[tuple[datetime, tuple[int | None, int | None]]]:
+        """The rows of the table."""
+        return [(one.minute, (one.done, one.failed)) for one in reversed(self.columns)]
 
 
 def minutes_until(now: datetime) -> list[datetime]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from django.utils.safestring import SafeString
+
 from pause_manager.nodes import report
 
 MOST = 8
@@ -23,12 +25,13 @@ class Meter:
     problem: str = ""
 
     @property
-    def reserved_x(self) -> float:
-        return self.ours
-
-    @property
-    def others_x(self) -> float:
-        return round(self.ours + self.reserved, 2)
+    def shapes(self) -> SafeString:
+        """The parts of the bar, as SVG."""
+        return SafeString(
+            f'<rect class="ours" width="{self.ours:.2f}" height="8"/>'
+            f'<rect class="reserved" x="{self.ours:.2f}" width="{self.reserved:.2f}" height="8"/>'
+            f'<rect class="others" x="{self.ours + self.reserved:.2f}" width="{self.others:.2f}" height="8"/>'
+        )
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,8 @@ class Machine:
 
 def shown() -> tuple[list[Machine], int]:
     """The first machines by name, and how many more there are. A constant number of statements."""
-    found = report.shown()
-    return [_machine(node) for node in found[:MOST]], max(0, len(found) - MOST)
+    found, count = report.first(MOST)
+    return [_machine(node) for node in found], count - len(found)
 
 
 def _machine(node: Mapping[str, Any]) -> Machine:

@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db.models.functions import Now
+from django.db.models import Exists, OuterRef
+from django.db.models.functions import Now, Substr
 from django.urls import reverse
 
 from automation.gate import installed_code
@@ -34,6 +35,7 @@ from pause_manager.scopes import RUNS, runs_in
 MOST = 5
 """Of a kind; what is more is one line that says how many."""
 PARKED_SECONDS = 900
+LANES = "lane:"
 
 WHERE = {
     "runs": ("code_missing", "loops_fail", "files_not_shared"),
@@ -121,8 +123,9 @@ def _fleet(user: Any) -> Iterator[Need]:
 
 
 def _frozen(viewer: Viewer, user: Any) -> Iterator[Need]:
-    lanes = [f"lane:{name}" for name in Lane.objects.visible_to(user).values_list("name", flat=True)[:1_000]]
-    rows = Hold.objects.active().filter(kind=Hold.Kind.FREEZE, scope__in=lanes).order_by("created_at")
+    lane = Lane.objects.visible_to(user).filter(name=Substr(OuterRef("scope"), len(LANES) + 1))
+    frozen = Hold.objects.active().filter(kind=Hold.Kind.FREEZE, scope__startswith=LANES)
+    rows = frozen.filter(Exists(lane)).order_by("created_at")
     for one in rows[:MOST]:
         name = one.scope.partition(":")[2]
         may_lift = viewer.has_perm(access.OPERATE)
@@ -154,7 +157,8 @@ def _forgotten(viewer: Viewer, user: Any) -> Iterator[Need]:
     may_operate = viewer.has_perm(OPERATE_FLEET)
     if not may_operate:
         rows = rows.exclude(workloads.hidden_scopes(user))
-    shown = list(_visible(user, list(rows[:200])))
+    found = rows.values_list("pk", "scope", "reason", "created_at", "actor", named=True)
+    shown = list(_visible(user, list(found[:200])))
     for one in shown[:MOST]:
         where = links.of(one.scope)
         may_release = viewer.has_perm(access.OPERATE) if one.scope.startswith(RUNS) else may_operate
@@ -181,7 +185,7 @@ def _forgotten(viewer: Viewer, user: Any) -> Iterator[Need]:
         yield Need("more-holds", "note", f"{len(shown) - MOST} more holds are older than a day.", link=None)
 
 
-def _visible(user: Any, rows: list[Hold]) -> Iterator[Hold]:
+def _visible(user: Any, rows: list[Any]) -> Iterator[Any]:
     of_runs = [UUID(name) for name in runs_in([one.scope for one in rows])]
     visible = access.visible_ids(user, of_runs)
     scopes = {f"{RUNS}{pk}" for pk in visible}

@@ -10,6 +10,7 @@ from automation.models.runs import RunQuerySet
 from backend.console.runs import filters
 from backend.console.runs.audience import Audience
 from backend.console.runs.filters import Wanted
+from backend.console.runs.held import Held
 
 COUNTED = 1_000
 """More are estimated: nothing counts a million rows for the heading of a list."""
@@ -36,7 +37,7 @@ def of(runs: RunQuerySet) -> Count:
     return Count(exact) if exact <= COUNTED else Count(max(_estimated(rows), exact), is_about=True)
 
 
-def by_status(wanted: Wanted, audience: Audience) -> dict[str, Count]:
+def by_status(wanted: Wanted, audience: Audience, held: Held) -> dict[str, Count]:
     """The count of every status, by the other filters."""
     runs = audience.runs()
     found: dict[str, Count] = {}
@@ -46,7 +47,7 @@ def by_status(wanted: Wanted, audience: Audience) -> dict[str, Count]:
         elif status == "active" and (wanted.lane or wanted.cause):
             found[status] = found[""]  # which has only such
         else:
-            found[status] = of(filters.narrowed(runs, wanted, audience, status=status))
+            found[status] = of(filters.narrowed(runs, wanted, audience, held, status=status))
     return found
 
 

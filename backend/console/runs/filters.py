@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 from urllib.parse import urlencode
 from uuid import UUID
 
-from django.contrib.postgres.expressions import ArraySubquery
-from django.db.models import BooleanField, CharField, Exists, F, Func, OuterRef, Q, UUIDField, Value
+from django.db.models import CharField, Exists, OuterRef, Q, Value
 from django.db.models.functions import Cast, Concat
 from django.utils.dateparse import parse_datetime
 
 from automation.models import Lifecycle, RunDependency, Site
 from automation.models.runs import RunQuerySet
 from backend.console.runs.audience import Audience
+from backend.console.runs.held import Held
 from pause_manager import scopes
 from pause_manager.console.pages import Query
 from pause_manager.models import Hold
@@ -28,51 +29,42 @@ BY_PEOPLE = (Hold.Kind.OPERATOR, Hold.Kind.FREEZE, Hold.Kind.BUDGET, Hold.Kind.N
 _UNFINISHED = Q(finished_at__isnull=True)
 _NO_SEAT = Q(lane_seat_at__isnull=True, start_requested_at__isnull=False, cancel_requested_at__isnull=True)
 _UNMET = Q(Exists(RunDependency.objects.filter(run=OuterRef("pk"), satisfied_at=None, released_at=None)))
-_RUN_OF_HOLD = Func(
-    F("scope"),
-    template="CASE WHEN %(expressions)s LIKE 'run:________-____-____-____-____________'"
-    " AND translate(substr(%(expressions)s, 5), '0123456789abcdef', '') = '----'"
-    " THEN substr(%(expressions)s, 5)::uuid END",
-    output_field=UUIDField(),
-)
-"""The run that a hold is on; null for a scope that has no id of a run."""
 
 
-def _held(*kinds: str) -> Q:
-    """Runs that are held by one of ``kinds``: found from the holds, which are few where the runs are many.
+class Filter(NamedTuple):
+    """Its title, the runs that it lists, and the kinds of holds of which one must be on them."""
 
-    They are collected once, as an array. As a join, the planner may look through them for each run.
-    """
-    holds = Hold.objects.active().filter(kind__in=kinds, scope__startswith=scopes.RUNS)
-    ids = ArraySubquery(holds.annotate(held_run=_RUN_OF_HOLD).values("held_run"))
-    is_one = Func(F("pk"), ids, template="(%(expressions)s))", arg_joiner=" = ANY(", output_field=BooleanField())
-    return Q(is_one)
+    title: str
+    condition: Q
+    kinds: tuple[str, ...] = ()
 
 
 _HELD_BY_PEOPLE = Q(Exists(_HOLDS.filter(kind__in=BY_PEOPLE)))
 
-FILTERS: dict[str, tuple[str, Q]] = {
-    "": ("All", Q()),
-    "active": ("Unfinished", _UNFINISHED),
-    "running": ("Running", _UNFINISHED & Q(lifecycle=Lifecycle.RUNNING, paused_at=None, lane_seat_at__isnull=False)),
-    "held": ("On hold", _UNFINISHED & Q(paused_at__isnull=False) & _held(*BY_PEOPLE)),
-    "waiting": (
+FILTERS: dict[str, Filter] = {
+    "": Filter("All", Q()),
+    "active": Filter("Unfinished", _UNFINISHED),
+    "running": Filter(
+        "Running", _UNFINISHED & Q(lifecycle=Lifecycle.RUNNING, paused_at=None, lane_seat_at__isnull=False)
+    ),
+    "held": Filter("On hold", _UNFINISHED & Q(paused_at__isnull=False), BY_PEOPLE),
+    "waiting": Filter(
         "Waiting",
         _UNFINISHED & ((Q(paused_at__isnull=False) & ~_HELD_BY_PEOPLE) | (Q(paused_at=None) & _NO_SEAT)),
     ),
-    "completed": ("Completed", Q(lifecycle=Lifecycle.COMPLETED, failed_items=0)),
-    "completed_with_failures": ("With failures", Q(lifecycle=Lifecycle.COMPLETED, failed_items__gt=0)),
-    "failed": ("Failed", Q(lifecycle=Lifecycle.FAILED)),
-    "cancelled": ("Cancelled", Q(lifecycle=Lifecycle.CANCELLED)),
+    "completed": Filter("Completed", Q(lifecycle=Lifecycle.COMPLETED, failed_items=0)),
+    "completed_with_failures": Filter("With failures", Q(lifecycle=Lifecycle.COMPLETED, failed_items__gt=0)),
+    "failed": Filter("Failed", Q(lifecycle=Lifecycle.FAILED)),
+    "cancelled": Filter("Cancelled", Q(lifecycle=Lifecycle.CANCELLED)),
 }
 ENDED = frozenset({"completed", "completed_with_failures", "failed", "cancelled"})
 """Filters of runs that have ended."""
 FORMER = {"paused": "held"}
 """Names of filters in URLs that people have kept."""
 
-CAUSES: dict[str, tuple[str, Q]] = {
+CAUSES: dict[str, Filter] = {
     **{
-        kind: (title, _held(kind))
+        kind: Filter(title, Q(), (kind,))
         for kind, title in (
             (Hold.Kind.OPERATOR.value, "paused by an operator"),
             (Hold.Kind.FREEZE.value, "frozen"),
@@ -83,8 +75,8 @@ CAUSES: dict[str, tuple[str, Q]] = {
             (Hold.Kind.THROTTLED.value, "a service is throttled"),
         )
     },
-    "dependency": ("another run", _UNMET),
-    "lane": ("its lane", _NO_SEAT & Q(paused_at=None) & ~_UNMET),
+    "dependency": Filter("another run", _UNMET),
+    "lane": Filter("its lane", _NO_SEAT & Q(paused_at=None) & ~_UNMET),
 }
 LONGEST = 100
 
@@ -152,9 +144,11 @@ class Wanted:
 _NAMES = ("status", "site", "pipeline", "lane", "cause", "q", "from", "to", "span")
 
 
-def narrowed(runs: RunQuerySet, wanted: Wanted, audience: Audience, *, status: str | None = None) -> RunQuerySet:
+def narrowed(
+    runs: RunQuerySet, wanted: Wanted, audience: Audience, held: Held, *, status: str | None = None
+) -> RunQuerySet:
     """``runs`` by every filter but the text. A lane or a cause is one of unfinished runs."""
-    runs = runs.filter(FILTERS[wanted.status if status is None else status][1])
+    runs = _by(FILTERS[wanted.status if status is None else status], runs, held)
     if wanted.site:
         runs = runs.filter(site__in=list(audience.sites().filter(slug=wanted.site).values_list("pk", flat=True)))
     if wanted.pipeline:
@@ -162,10 +156,15 @@ def narrowed(runs: RunQuerySet, wanted: Wanted, audience: Audience, *, status: s
     if wanted.lane:
         runs = runs.unfinished().filter(lane=wanted.lane)
     if wanted.cause:
-        runs = runs.unfinished().filter(CAUSES[wanted.cause][1])
+        runs = _by(CAUSES[wanted.cause], runs.unfinished(), held)
     if wanted.since:
         runs = runs.filter(created_at__gte=wanted.since)
     return runs.filter(created_at__lt=wanted.until) if wanted.until else runs
+
+
+def _by(chosen: Filter, runs: RunQuerySet, held: Held) -> RunQuerySet:
+    runs = runs.filter(chosen.condition)
+    return runs.filter(held.by(chosen.kinds)) if chosen.kinds else runs
 
 
 def matching(text: str, audience: Audience, titles: dict[str, str]) -> list[Q]:

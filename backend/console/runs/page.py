@@ -18,6 +18,7 @@ from backend.console.runs import activity, counts, filters, rows
 from backend.console.runs.actions import ACTIONS
 from backend.console.runs.audience import Audience
 from backend.console.runs.filters import Wanted
+from backend.console.runs.held import Held
 from pause_manager.console.pages import Context, Page, Query
 from pause_manager.console.viewer import Viewer
 
@@ -30,21 +31,22 @@ def context(viewer: Viewer, asked: Query) -> Context:
     wanted = Wanted.of(asked)
     place = _place(asked.get("before", ""))
     titles = {pipeline.slug: installed_code.pipeline_title(pipeline.slug) for pipeline in all_pipelines()}
-    found = _found(wanted, viewer, titles, place)
+    held = Held()
+    found = _found(wanted, viewer, held, titles, place)
     shown = found[:PAGE_SIZE]
     last = shown[-1] if len(found) > PAGE_SIZE else None
     sites = filters.choices(viewer)
-    numbers = counts.by_status(wanted, viewer)
+    numbers = counts.by_status(wanted, viewer, held)
     return {
         "rows": rows.of(shown, may_operate=viewer.may_operate, is_shown=viewer.may_see_payloads),
         "filters": [
             (title, wanted.url(status=status), numbers[status], status == wanted.status)
-            for status, (title, _) in filters.FILTERS.items()
+            for status, (title, *_) in filters.FILTERS.items()
         ],
         "wanted": wanted,
         "sites": [(site.slug, site.name) for site in sites],
         "pipelines": sorted(titles.items(), key=lambda one: one[1]),
-        "causes": [(name, title) for name, (title, _) in filters.CAUSES.items()],
+        "causes": [(name, title) for name, (title, *_) in filters.CAUSES.items()],
         "has_sites": len(sites) > 1,
         "newest": wanted.url() if place else None,
         "older": wanted.url(before=f"{last.created_at.isoformat()}_{last.pk}") if last else "",
@@ -55,12 +57,12 @@ def context(viewer: Viewer, asked: Query) -> Context:
 
 
 def _found(
-    wanted: Wanted, audience: Audience, titles: dict[str, str], place: tuple[datetime, UUID] | None
+    wanted: Wanted, audience: Audience, held: Held, titles: dict[str, str], place: tuple[datetime, UUID] | None
 ) -> list[AutomationRun]:
     """The runs of one page, and one more if there are further ones."""
     if not wanted.allows(wanted.status):
         return []
-    runs = filters.narrowed(audience.runs(), wanted, audience)
+    runs = filters.narrowed(audience.runs(), wanted, audience, held)
     if place is not None:
         moment, pk = place
         # The first condition is what the index goes by.

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from automation.errors import InvalidInput, InvalidSchedule
 from automation.models import Schedule
-from automation.pipeline import Pipeline, run_input
+from automation.pipeline import Pipeline, pacing, run_input
 from automation.schedules import definitions
 from backend.console.param_fields import given_params
 from pause_manager.console import rules
@@ -33,6 +33,8 @@ def fields_of(given: Mapping[str, str], pipeline: type[Pipeline], *, had_items: 
         "min_hours_between": _number("min_hours_between", given.get("min_hours_between", "").strip()),
         "expires_at": _moment("expires_at", given.get("expires_at", "").strip(), given.get("time_zone", "")),
     }
+    if "pacing" in given:
+        found["pacing"] = pacing.of_options(given["pacing"].replace(",", " ").split())
     text = given.get("text", "")
     if pipeline.needs_input and text.strip():
         found["items"] = _items(pipeline, text)
@@ -48,6 +50,7 @@ def texts_of(schedule: Schedule) -> dict[str, str]:
         **{name: str(value) for name in ("name", *Schedule.RULE) if (value := getattr(schedule, name)) is not None},
         "at": schedule.at.strftime("%H:%M") if schedule.at else "",
         "priority": str(schedule.priority),
+        "pacing": " ".join(pacing.words(schedule.pacing)),
         "catch_up": schedule.catch_up,
         "min_hours_between": "" if schedule.min_hours_between is None else f"{schedule.min_hours_between:g}",
         "expires_at": expires.astimezone(schedule.rule.zone).strftime(LOCAL) if expires else "",

@@ -57,6 +57,11 @@ class Machine:
         """Whether its figures are old."""
         return self.state == "offline"
 
+    @property
+    def minute_rows(self) -> list[tuple[datetime, tuple[float, float]]]:
+        """The table of the last hour."""
+        return [(one.at, (one.ours, one.others)) for one in self.minutes]
+
 
 def of_all(*, names_work: bool) -> tuple[list[Machine], int]:
     """Return the machines seen within the last hour, those with a problem first, and how many there are.

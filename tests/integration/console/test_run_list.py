@@ -225,3 +225,18 @@ def test_an_audience_of_no_account_sees_nothing() -> None:
     lonely = make_user("nina", None, VIEW)
 
     assert list(Audience.of(lonely).runs()) == []
+
+
+def test_the_holds_of_a_cause_are_read_once_for_the_list_and_all_counts() -> None:
+    site = make_site()
+    paused, other = make_run(site=site), make_run(site=site)
+    lifecycle.pause(paused.pk, actor=OPERATOR, reason="")
+    holds.place(["run:no-id-of-a-run", f"run:{other.pk}-2"], kind="operator", actor=OPERATOR, reason="")
+    client = signed_in(VIEW, site=site)
+
+    with CaptureQueriesContext(connection) as captured:
+        found = listed(client, "?cause=operator&status=held")
+
+    reads = [one["sql"] for one in captured if one["sql"].startswith('SELECT "pause_manager_hold"."scope" AS')]
+    assert found == {str(paused.pk)}
+    assert len(reads) == 2  # of the cause, and of what people end

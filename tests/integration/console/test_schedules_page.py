@@ -71,6 +71,18 @@ def test_a_schedule_shows_its_words_next_times_and_what_came_of_the_last(client:
     assert re.search(r'<rect class="is-(running|completed)"', page)
 
 
+def test_the_form_of_a_schedule_has_its_pacing(client: Client, site: Site) -> None:
+    made = client.post(f"{URL}new/", FORM | {"pacing": "max_items=2"})
+
+    schedule = Schedule.objects.get()
+    assert (made.status_code, schedule.pacing) == (302, {"max_items": 2})
+    edit = f"{URL}{schedule.pk}/"
+    assert 'name="pacing" value="max_items=2"' in client.get(edit).content.decode()
+    assert client.post(edit, FORM | {"pacing": ""}).status_code == 302
+    schedule.refresh_from_db()
+    assert schedule.pacing == {}
+
+
 def test_skip_pause_resume_run_now_and_delete(client: Client, site: Site) -> None:
     schedule = make_schedule(site)
     one = {"schedule": str(schedule.pk)}

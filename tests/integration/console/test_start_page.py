@@ -49,6 +49,8 @@ def test_priority_timeout_and_dependencies_are_those_of_the_form(client: Client,
         ({"timeout": "-3"}, "expected as timeout more than 0 minutes, got: -3."),
         ({"timeout": "nan"}, "expected as timeout more than 0 minutes, got: nan."),
         ({"after": "zz"}, "Cannot find run"),
+        ({"pacing": "batch_size"}, "expected [STAGE.]NAME=VALUE, got: 'batch_size'."),
+        ({"pacing": "batch_size=0"}, "Cannot use batch_size: expected a whole number from 1 to 10,000"),
         ({"after": "deadbeef"}, "Cannot find run deadbeef: there is no such run."),
     ],
 )
@@ -62,6 +64,15 @@ def test_a_wrong_rule_is_refused_and_the_form_keeps_what_was_typed(
     assert sentence in page.replace("&#x27;", "'")
     assert 'value="77"' in page
     assert not AutomationRun.objects.exists()
+
+
+def test_the_pacing_of_the_form_is_the_run_s_and_comes_again(client: Client, site: Site) -> None:
+    answer = client.post(URL, DRILL | {"pacing": "batch_size=2, batch_delay_seconds=30"})
+
+    run = AutomationRun.objects.get()
+    assert (answer.status_code, run.pacing) == (302, {"batch_size": 2, "batch_delay_seconds": 30})
+    again = client.get(URL, {"again": str(run.pk)}).content.decode()
+    assert 'name="pacing" value="batch_size=2 batch_delay_seconds=30"' in again
 
 
 def test_nobody_waits_for_a_run_of_another_account(client: Client, site: Site) -> None:

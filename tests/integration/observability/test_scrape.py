@@ -300,8 +300,8 @@ def test_a_scrape_takes_the_same_few_statements_however_much_there_is(scrape):
     make_node("n1")
     holds.place(["queue:a"], actor=OPERATOR)
     few = statements()
-    for n in range(5):
-        make_node(f"more-{n}")
+    for name in ("n1", *(f"more-{n}" for n in range(5))):
+        make_node(name)  # "n1" again: its live sample ends after some seconds
     holds.place([f"queue:{n}" for n in range(20)], actor=OPERATOR)
     for n in range(10):
         run = make_run(items=2, start=n % 2 == 0)

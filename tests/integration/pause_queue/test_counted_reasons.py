@@ -20,7 +20,7 @@ from tests.support.parked_rows import keep
 pytestmark = pytest.mark.django_db(transaction=True)
 
 QUEUES = ("gpu", "mail")
-USES = ([], ["model"], ["model", "mails"])
+USES: tuple[list[str], ...] = ([], ["model"], ["model", "mails"])
 SCOPES = ("fleet", "queue:gpu", "queue:mail", "resource:model", "resource:mails")
 KINDS = (Hold.Kind.OPERATOR, Hold.Kind.WINDOW, Hold.Kind.THROTTLED)
 

@@ -146,8 +146,8 @@ def test_commands_pace_runs_and_schedules(site: Site, shell):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["batch_size"], "--pace: expected [STAGE.]NAME=VALUE, got: 'batch_size'."),
-        (["batch_size=1", "batch_size=2"], "--pace: expected each name once, got 'batch_size' twice."),
+        (["batch_size"], "Cannot use the pacing: expected [STAGE.]NAME=VALUE, got: 'batch_size'."),
+        (["batch_size=1", "batch_size=2"], "Cannot use the pacing: expected each name once, got 'batch_size' twice."),
         (["pace=1"], "Cannot use pace as pacing: expected one of batch_size, batch_delay_seconds"),
     ],
 )
