@@ -198,6 +198,7 @@ _STATEMENTS = (
         rows="SELECT n, 'lane-' || 1 + n %% %(lanes)s, 1 + n %% 5, n < %(lanes)s"
         "  FROM generate_series(0, %(elsewhere)s + %(lanes)s - 1) AS n"
     ),
+    "ANALYZE automation_automationrun",
     """
     INSERT INTO automation_rundependency (run_id, after_id)
     SELECT run.id, other.id
@@ -220,6 +221,7 @@ _STATEMENTS = (
                 ELSE %(plain)s::jsonb END
       FROM automation_automationrun AS run CROSS JOIN (VALUES ('input', -1), ('noop', 0)) AS stage(slug, position)
     """,
+    "ANALYZE automation_stagerun",
     """
     INSERT INTO automation_workslice
            (stage_run_id, phase, ordinal, source_id, first_key, last_key, size, cursor, processed, failed,

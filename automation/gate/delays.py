@@ -44,7 +44,7 @@ _BATCHES_ARE_LEFT = f"""
 STARTS_LATER = "coalesce(stage.begins_at > statement_timestamp(), false)"
 """It waits between stages."""
 BETWEEN_BATCHES = f"""
-    ({BATCH_DELAY} > 0 AND stage.batch_id IS NOT NULL
+    (stage.batch_id IS NOT NULL AND {BATCH_DELAY} > 0
      AND coalesce({NEXT_BATCH_AT} > statement_timestamp(), false)
      AND {_BATCHES_ARE_LEFT} AND {_NO_BATCH_CONTINUES})
 """

@@ -200,12 +200,13 @@ def lane_has_active_run(run_id: Any) -> bool:
     return bool(waiting_among([pk]))
 
 
+# With OFFSET each is looked up: the planner takes a lane to have many places, and would read all runs.
 _AHEAD = f"""
     SELECT run.id, {width("run.lane")}, other.id, other.pipeline, other.lifecycle, other.paused_at IS NOT NULL,
            other.lane_seat_at IS NOT NULL
       FROM {RUN} AS run
      CROSS JOIN LATERAL (({_seated("run")}) UNION ALL ({_before("run")})) AS ahead(id, since)
-      JOIN {RUN} AS other ON other.id = ahead.id
+     CROSS JOIN LATERAL (SELECT * FROM {RUN} WHERE id = ahead.id OFFSET 0) AS other
      WHERE run.id = ANY(%(runs)s::uuid[]) AND run.lane_seat_at IS NULL
      ORDER BY ahead.since NULLS LAST, other.priority, other.lane_order, other.created_at, other.id
 """

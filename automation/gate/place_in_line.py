@@ -68,6 +68,14 @@ def first_unpaused(lane: str, at_most: int) -> dict[UUID, int]:
         return dict(cursor.fetchall())
 
 
+def unpaused_count(lane: str) -> int:
+    """How many wait for ``lane`` and are not paused."""
+    with connection.cursor() as cursor:
+        cursor.execute(_UNPAUSED_COUNT, {"lane": lane})
+        (count,) = cursor.fetchone()
+    return int(count)
+
+
 _ITS_ORDER = "(own.priority, own.lane_order, own.created_at, own.id)"
 
 # All by the index alone, less the few that the lane passes over.
@@ -91,6 +99,10 @@ _POSITION_OF_NEW = _COUNT.format(
     lane="%(lane)s",
 )
 
+# All by the index of the line, less those that the index of paused ones has.
+_WAITING = f"SELECT count(*) FROM {RUN} AS other WHERE other.lane = %(lane)s AND {waits('other')}"
+_UNPAUSED_COUNT = f"SELECT ({_WAITING}) - ({_WAITING} AND other.paused_at IS NOT NULL)"
+
 # Told from the front as far as it is asked for, however many wait.
 _FIRST_UNPAUSED = f"""
     SELECT id, position FROM (
@@ -108,8 +120,8 @@ _EXPECTED = f"""
         SELECT other.pipeline, other.total_items,
                other.paused_at IS NOT NULL AS is_kept, 0.0 AS worked
           FROM {RUN} AS other
-         WHERE other.lane = own.lane AND {waits("other")} AND {order("other")} < {_ITS_ORDER}
-           AND NOT {passed_over("other", "own.lane")}
+         WHERE own.before < %(far)s AND other.lane = own.lane AND {waits("other")}
+           AND {order("other")} < {_ITS_ORDER} AND NOT {passed_over("other", "own.lane")}
          UNION ALL
         SELECT other.pipeline, other.total_items, other.paused_at IS NOT NULL,
                greatest(0, extract(epoch FROM statement_timestamp() - other.started_at) - other.paused_seconds)
@@ -127,7 +139,7 @@ _EXPECTED = f"""
                       ) AS measured) AS rate
           FROM (SELECT DISTINCT pipeline FROM ahead) AS ahead
     )
-    SELECT NOT EXISTS (
+    SELECT own.before < %(far)s AND NOT EXISTS (
                SELECT FROM {Hold._meta.db_table} AS hold WHERE hold.released_at IS NULL
                   AND hold.scope IN ('fleet', 'lane:' || own.lane, 'run:' || own.id))
            AND NOT EXISTS (SELECT FROM {RUN} AS run WHERE run.id = own.id AND {dependencies.unmet("run")})
@@ -138,10 +150,12 @@ _EXPECTED = f"""
       FROM ahead JOIN rates USING (pipeline)
 """
 
+# The position first: of who is far back, nothing else of those before it is read.
 _PLACES = f"""
-    SELECT own.id, line.before, coalesce(expected.is_known, false), expected.start
-      FROM {RUN} AS own
-     CROSS JOIN LATERAL ({_POSITION}) AS line
-      LEFT JOIN LATERAL ({_EXPECTED}) AS expected ON line.before < %(far)s
-     WHERE own.id = ANY(%(ids)s::uuid[]) AND {waits("own")}
+    WITH placed AS MATERIALIZED (
+        SELECT own.id, own.lane, own.site_id, own.priority, own.lane_order, own.created_at, line.before
+          FROM {RUN} AS own CROSS JOIN LATERAL ({_POSITION}) AS line
+         WHERE own.id = ANY(%(ids)s::uuid[]) AND {waits("own")})
+    SELECT own.id, own.before, coalesce(expected.is_known, false), expected.start
+      FROM placed AS own LEFT JOIN LATERAL ({_EXPECTED}) AS expected ON true
 """

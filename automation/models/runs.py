@@ -196,6 +196,11 @@ class AutomationRun(models.Model):
             models.Index(fields=["deleted_at"], condition=Q(deleted_at__isnull=False), name="run_deleted"),
             models.Index(fields=["lane"], condition=Q(lane_seat_at__isnull=False), name="run_with_a_place"),
             models.Index(fields=["lane"], condition=Q(finished_at__isnull=True), name="run_unfinished_in_lane"),
+            models.Index(
+                fields=["lane", "paused_at"],
+                condition=Q(finished_at__isnull=True, paused_at__isnull=False),
+                name="run_paused_in_lane",
+            ),
             # In the order of the lane, see ``gate.lane_order``.
             models.Index(
                 fields=["lane", "priority", "lane_order", "created_at", "id"],

@@ -11,7 +11,7 @@ from django.db.models import Count, Q
 
 from automation import gate
 from automation.gate import Reason, lane_order
-from automation.gate.place_in_line import first_unpaused
+from automation.gate.place_in_line import first_unpaused, unpaused_count
 from automation.models import AutomationRun, Lane
 from pause_manager.models import Hold
 from pause_manager.observability import gate_health
@@ -61,8 +61,7 @@ def counts(lane: Lane) -> Counts:
     found = unfinished.aggregate(
         active=Count("pk", filter=Q(lane_seat_at__isnull=False) & ~is_paused), paused=Count("pk", filter=is_paused)
     )
-    waiting = lane_order.waiting_in(lane.name).exclude(is_paused).count()
-    return Counts(**found, waiting=waiting, frozen=_freeze(lane) is not None)
+    return Counts(**found, waiting=unpaused_count(lane.name), frozen=_freeze(lane) is not None)
 
 
 def of(lane: Lane, *, at_most: int = MOST_TOLD) -> LaneQueue:
@@ -91,7 +90,6 @@ def _queue(
 ) -> LaneQueue:
     unfinished = AutomationRun.objects.unfinished().filter(lane=lane.name)
     seated = unfinished.filter(lane_seat_at__isnull=False).order_by("lane_seat_at", "pk")
-    line = lane_order.waiting_in(lane.name)
     paused = unfinished.filter(paused_at__isnull=False).order_by("paused_at", "pk")
     return LaneQueue(
         lane=lane,
@@ -99,7 +97,7 @@ def _queue(
         waiting=[
             Waiting(run, position, [reason for reason in kept[run.pk] if reason.keeps]) for position, run in placed
         ],
-        waiting_count=line.filter(paused_at__isnull=True).count(),
+        waiting_count=unpaused_count(lane.name),
         paused=list(paused.select_related("site")[:at_most]),
         paused_count=paused.count(),
         freeze=freeze,
