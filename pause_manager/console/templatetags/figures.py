@@ -17,7 +17,7 @@ register = template.Library()
 
 @register.filter
 def figure_rows(rows: Iterable[tuple[datetime, Sequence[float | None]]], digits: int = 0) -> SafeString:
-    """The rows of a table: a time, and figures with so many digits after the point; a dash for what is unknown."""
+    """The rows of a table: a time, and figures with that many digits after the point; a dash for what is unknown."""
     return SafeString("".join(f"<tr><td>{moment(at)}</td>{_cells(figures, digits)}</tr>" for at, figures in rows))
 
 
