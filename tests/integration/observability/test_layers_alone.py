@@ -77,15 +77,16 @@ def code_that_cannot_be_told() -> Iterator[None]:
 
 @contextmanager
 def delay_that_is_no_number() -> Iterator[None]:
-    """Meanwhile the rows of stages say that batches are "soon" apart."""
+    """Meanwhile the rows of stages, which had a batch, say that batches are "soon" apart."""
     before = dict(StageRun.objects.filter(position=0).values_list("pk", "definition"))
     for pk, declared in before.items():
-        StageRun.objects.filter(pk=pk).update(definition={**(declared or {}), "batch_delay": "soon"})
+        batch = WorkSlice.objects.filter(stage_run=pk).values("pk")[:1]
+        StageRun.objects.filter(pk=pk).update(definition={**(declared or {}), "batch_delay": "soon"}, batch_id=batch)
     try:
         yield
     finally:
         for pk, declared in before.items():
-            StageRun.objects.filter(pk=pk).update(definition=declared)
+            StageRun.objects.filter(pk=pk).update(definition=declared, batch_id=None)
 
 
 # Who judges: whether work of the run would start.
