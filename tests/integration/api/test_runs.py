@@ -307,7 +307,7 @@ def test_a_list_takes_the_same_few_queries_for_one_run_as_for_many(operator, sit
         caller = client_of(User.objects.get(pk=operator.pk))
         # Two of permissions, one of accounts, the runs, their stages, the live nodes, where workers keep files,
         # the holds on what nobody works on, who is before it in its lane, what it depends on, which resources have no
-        # place, what its delays and overrides say, for how long each has worked. What concerns none of the runs is not asked.
+        # place, what its delays and overrides say, for how long each has worked. What concerns none is not asked.
         with django_assert_max_num_queries(14):
             found = caller.get(f"{RUNS}?limit={limit}").data["results"]
         assert len(found) == min(limit, 6)
