@@ -6,11 +6,13 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from celery.exceptions import TaskPredicate
+from django.db import DatabaseError
 
-from pause_manager import conf
+from pause_manager import conf, database
 from pause_manager.database.thread import database_thread
 from pause_manager.pausable import failed_tasks, is_pausable
 
@@ -62,12 +64,28 @@ class FailureLog:
         if not rows:
             return
         self._written_at = time.monotonic()
-        failed_tasks.write(rows)
+        try:
+            failed_tasks.write(rows)
+        except DatabaseError as error:
+            if not database.is_refused(error):
+                raise
+            _write_each(rows)
         with self._lock:
             for _ in rows:
                 self._rows.popleft()
         if left_out:
             logger.warning("%d more tasks have failed within a second: only that they failed is logged.", left_out)
+
+
+def _write_each(rows: Sequence[FailedTask]) -> None:
+    """Write what the database takes of ``rows``: one that it refuses must not keep the others waiting forever."""
+    for row in rows:
+        try:
+            failed_tasks.write([row])
+        except DatabaseError as error:
+            if not database.is_refused(error):
+                raise
+            logger.warning("%s has failed, and what it was cannot be kept: %s", row, error)
 
 
 failure_log = FailureLog()

@@ -21,10 +21,8 @@ from pause_manager.probes import processes
 from pause_manager.scopes import resource
 from pause_manager.slots import shared_state
 from pause_manager.slots.shared_state import ActiveHold, HoldSnapshot
+from pause_manager.slots.stop_publisher import HUNG_SECONDS
 from pause_manager.worker.consumption import consumption
-
-HUNG_SECONDS = 10.0
-"""A statement that has not been answered by then is broken off with its connection."""
 
 _HOLD, _CONTROL = (model._meta.db_table for model in (Hold, ControlState))
 

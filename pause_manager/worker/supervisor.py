@@ -29,11 +29,11 @@ from pause_manager.probes import processes
 from pause_manager.slots import shared_state
 from pause_manager.slots.listener import SOON, Listener
 from pause_manager.slots.overruns import Overruns
-from pause_manager.slots.stop_publisher import BACKGROUND_WAIT, StopPublisher
+from pause_manager.slots.stop_publisher import BACKGROUND_WAIT, HUNG_SECONDS, StopPublisher
 from pause_manager.worker.consumption import consumption
 from pause_manager.worker.decisions import decisions
 from pause_manager.worker.hold_enforcer import HoldEnforcer
-from pause_manager.worker.hold_reader import HUNG_SECONDS, HoldReader
+from pause_manager.worker.hold_reader import HoldReader
 from pause_manager.worker.member_report import MemberReport, awaited, held_in_hand
 from pause_manager.worker.open_requests import open_requests
 

@@ -11,6 +11,7 @@ import pytest
 from pause_manager.models import ControlEvent, FailedTask, PauseQueueEntry
 from pause_manager.pausable import failed_tasks
 from pause_manager.pausable.failed_tasks import Arguments, RetryRefused
+from pause_manager.worker.failure_log import FailureLog
 from tests.support.foreign_project import OPERATOR, Foreign, hold, release, waiting
 from tests.support.race import Racer
 from tests.support.workers import eventually
@@ -148,3 +149,14 @@ def test_what_failed_long_ago_is_forgotten() -> None:
     assert failed_tasks.forget() == 1
 
     assert [one.task_id for one in FailedTask.objects.all()] == ["new"]
+
+
+def test_a_failure_that_the_database_refuses_keeps_no_other_waiting() -> None:
+    log = FailureLog()
+    log._rows.extend([row(task_id="bad", policy="p" * 101), row(task_id="good")])
+
+    log.flush()
+    log._rows.append(row(task_id="next"))
+    log.flush()
+
+    assert list(FailedTask.objects.order_by("id").values_list("task_id", flat=True)) == ["good", "next"]
