@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from functools import partial
 from typing import Any
@@ -104,6 +105,19 @@ def test_two_who_take_the_last_start_at_once_do_not_both_get_it():
         assert sorted(count for count, _ in taken) == [0, 0, 0, 1]
 
 
+@pytest.fixture
+def _agents_count_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All four agents have got past the gate before one of them takes its starts."""
+    execute, barrier = CursorWrapper.execute, threading.Barrier(4)
+
+    def waiting(self, sql, params=None):
+        if isinstance(sql, str) and "SET next_start_at" in sql:
+            barrier.wait(timeout=10)
+        return execute(self, sql, params)
+
+    monkeypatch.setattr(CursorWrapper, "execute", waiting)
+
+
 def agents_at_once(count: int) -> list[dict[str, Any]]:
     """The jobs that so many agents get who claim at the same moment, each with what it may begin."""
     callers = [Caller(make_agent(f"agent-{number}", pipelines=["ask-remote"])[1]) for number in range(count)]
@@ -111,6 +125,7 @@ def agents_at_once(count: int) -> list[dict[str, Any]]:
     return [job for job in jobs if job is not None]
 
 
+@pytest.mark.usefixtures("_agents_count_together")
 def test_items_of_agents_are_no_more_starts_than_a_minute_allows():
     make_run("ask-remote", items=24)
     resources.set_limits("provider", {"max_per_minute": 6}, actor=OPERATOR)
@@ -119,6 +134,7 @@ def test_items_of_agents_are_no_more_starts_than_a_minute_allows():
     assert WorkSlice.objects.leased().count() == 1, "who may begin nothing keeps no job"
 
 
+@pytest.mark.usefixtures("_agents_count_together")
 def test_without_the_count_of_starts_agents_begin_more(monkeypatch):
     make_run("ask-remote", items=24)
     resources.set_limits("provider", {"max_per_minute": 6}, actor=OPERATOR)

@@ -44,6 +44,7 @@ class Caller:
         self.client = APIClient()
         self.client.default_format = "json"
         self.client.credentials(HTTP_AUTHORIZATION=f"{keyword} {token}")
+        _schema()  # here, and not by threads that call at once: the generator is not made for that
 
     def post(self, path: str, body: Any = None) -> tuple[int, dict[str, Any]]:
         answer = self.client.post(JOBS + path, body if body is not None else {})
