@@ -9,6 +9,7 @@ from automation.gate.place_in_line import Place, place_in_line, places_in_line
 from automation.gate.predicate import (
     OPEN,
     OPEN_IF_PLAIN,
+    VALUE_TYPES,
     holds_of_all_nodes,
     scopes_at_work,
     scopes_of,
@@ -21,6 +22,7 @@ __all__ = [
     "OPEN",
     "OPEN_IF_PLAIN",
     "ORDER",
+    "VALUE_TYPES",
     "Place",
     "Reason",
     "blocked",

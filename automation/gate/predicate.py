@@ -70,6 +70,16 @@ def values() -> dict[str, Any]:
     }
 
 
+VALUE_TYPES = {
+    "node_seconds": "float8",
+    "installed": "text[]",
+    "filing": "text[]",
+    "gone_seconds": "float8",
+    "ramp_seconds": "float8",
+}
+"""The types of :func:`values`, as SQL."""
+
+
 def node_seconds() -> float:
     """A node that the database has not heard of for so long is nowhere to go, held or not."""
     return conf.settings().unknown_seconds

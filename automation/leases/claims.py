@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, transaction
 
 from automation import conf, gate
 from automation.errors import NoRoom
@@ -35,6 +35,8 @@ from automation.models.tables import RUN, SLICE, STAGE
 from automation.models.work import WorkSlice
 from automation.pipeline.definition import BATCH_DELAY, GROUP_SIZE, IS_PLAIN
 from pause_manager import holds, nodes, resources
+from pause_manager.database import prepared
+from pause_manager.database.prepared import PreparedStatement
 from pause_manager.nodes.machines import identity
 from pause_manager.observability import gate_health
 
@@ -64,10 +66,14 @@ def claim(
     """
     limited = _limited_before.get(stage_run_id, frozenset())
     while True:
+        is_outermost = not connection.in_atomic_block
         try:
             return _claim(stage_run_id, worker, limited, is_fresh=is_fresh, room=room, suits=suits)
         except _Limited as found:
             limited = found.names
+        except DatabaseError as error:
+            if not (is_outermost and prepared.stopped(error)):
+                raise
 
 
 _limited_before: dict[int, frozenset[str]] = {}
@@ -110,9 +116,8 @@ def _claim(
         is_plain = cursor.fetchone()
         # 2. Lock the stage, if the gate lets it proceed.
         with gate_health.counted("gate"):
-            cursor.execute(
-                _OPEN_IF_PLAIN if is_plain == (True,) else _OPEN,
-                {"stage": stage_run_id, "boot_id": worker.boot_id, "node": worker.node, **gate.values()},
+            (_OPEN_IF_PLAIN if is_plain == (True,) else _OPEN).run(
+                cursor, {"stage": stage_run_id, "boot_id": worker.boot_id, "node": worker.node, **gate.values()}
             )
         found = cursor.fetchone()
         if found is None:
@@ -144,12 +149,12 @@ def _claim(
         # 4. Take the slice that keeps its admission here, if there is one.
         row = None
         if room is not None and kept is not None and (suits is None or suits(node, kept_gpus)):
-            cursor.execute(_CLAIM, {**values, "slice": kept, "gpus": kept_gpus})
+            _CLAIM_KEPT.run(cursor, {**values, "slice": kept, "gpus": kept_gpus})
             row = cursor.fetchone()
         # 5. Otherwise get room on the node, and take the next slice that is due.
         if row is None:
             gpus = list(room(node)) if room is not None else []
-            cursor.execute(_CLAIM, {**values, "slice": None, "gpus": gpus})
+            _CLAIM.run(cursor, {**values, "gpus": gpus})
             row = cursor.fetchone()
         # 6. Note that a worker has come, and try a suspect item alone.
         if row is not None and waits:
@@ -249,8 +254,15 @@ _OPEN_IF = f"""
      WHERE stage.id = %(stage)s AND stage.lifecycle = 'running' AND {{is_open}}
        FOR NO KEY UPDATE OF stage
 """
-_OPEN = _OPEN_IF.format(terms=resource_limits.TERMS, delays=f"{BATCH_DELAY} > 0, {delays.HANDS_OUT}", is_open=gate.OPEN)
-_OPEN_IF_PLAIN = _OPEN_IF.format(terms="NULL", delays="false, true", is_open=gate.OPEN_IF_PLAIN)
+_OPEN_TYPES = {"stage": "bigint", "boot_id": "text", "node": "text", **gate.VALUE_TYPES}
+_OPEN = PreparedStatement(
+    "open",
+    _OPEN_IF.format(terms=resource_limits.TERMS, delays=f"{BATCH_DELAY} > 0, {delays.HANDS_OUT}", is_open=gate.OPEN),
+    _OPEN_TYPES,
+)
+_OPEN_IF_PLAIN = PreparedStatement(
+    "open_if_plain", _OPEN_IF.format(terms="NULL", delays="false, true", is_open=gate.OPEN_IF_PLAIN), _OPEN_TYPES
+)
 """For a stage without resources and without delays between batches: it need not be planned for what is not there."""
 
 _ALONE = """
@@ -258,11 +270,11 @@ _ALONE = """
 """
 """SQL over a slice: what is left of it is one item, or group, on which loops were lost."""
 
-_CLAIM = f"""
+_CLAIM_IF = f"""
     WITH due AS (
         SELECT id, {_ALONE} AS is_alone FROM {SLICE}
          WHERE stage_run_id = %(stage)s AND finished_at IS NULL AND lease_token IS NULL
-           AND (%(slice)s::bigint IS NULL OR id = %(slice)s)
+           AND {{which}}
            AND (available_at IS NULL OR available_at <= statement_timestamp())
            AND (%(is_fresh)s OR NOT {_ALONE}) AND (%(hands_out)s OR is_begun)
            AND phase = (SELECT phase FROM {SLICE} WHERE stage_run_id = %(stage)s AND finished_at IS NULL
@@ -276,6 +288,16 @@ _CLAIM = f"""
       FROM due WHERE slice.id = due.id
 {_LEASED}
 """
+_CLAIM_TYPES = {
+    **dict.fromkeys(("stage", "slice"), "bigint"),
+    **dict.fromkeys(("owner", "keeper", "node"), "text"),
+    **dict.fromkeys(("concurrency", "group", "suspect_crashes", "suspect_expiries"), "integer"),
+    **dict.fromkeys(("is_fresh", "hands_out"), "boolean"),
+    "lease": "float8",
+    "gpus": "text[]",
+}
+_CLAIM = PreparedStatement("claim", _CLAIM_IF.format(which="true"), _CLAIM_TYPES)
+_CLAIM_KEPT = PreparedStatement("claim_kept", _CLAIM_IF.format(which="id = %(slice)s"), _CLAIM_TYPES)
 
 _TAKE = f"""
     {_LEASE} WHERE slice.id = %(slice)s AND finished_at IS NULL AND lease_token IS NULL

@@ -240,3 +240,28 @@ def test_outputs_that_are_read_stay_when_another_stage_makes_some(system: System
     assert in_view is not None
     assert 0 <= in_view["y"] < 400
     assert not watched.complaints
+
+
+def test_the_throughput_is_drawn_while_the_page_is_open_and_a_pause_is_a_band(system: System, visit: Visit) -> None:
+    site = make_site("ours")
+    make_user("olga", site, "operate_automationrun")
+    run = make_drill(site, items=2_000, seconds=0.1)
+    watched = visit("olga", PASSWORD, f"/runs/{run.pk}/")
+    page, chart = watched.page, watched.page.locator("#throughput")
+
+    expect(chart.locator("rect.done").first).to_be_visible(timeout=20_000)
+    told = chart.locator(".section-head p")
+    first = told.inner_text()
+    expect(told).not_to_have_text(first, timeout=20_000)
+    assert chart.locator("rect.band").count() == 0
+
+    page.get_by_role("button", name="Pause", exact=True).click()
+    expect(page.locator("#card")).to_have_attribute("data-status", "paused", timeout=10_000)
+
+    expect(chart.locator("rect.band.is-of-people")).to_have_count(1, timeout=20_000)
+    chart.get_by_text("Table").click()
+    figures = chart.locator("#throughput-table tbody td.number").all_inner_texts()
+    assert any(float(one.replace(",", "")) > 0 for one in figures), figures
+    page.wait_for_timeout(7_000)
+    expect(chart.locator("#throughput-table")).to_have_attribute("open", "")
+    assert watched.complaints == []

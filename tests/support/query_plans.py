@@ -12,7 +12,7 @@ from typing import Any
 
 from django.db import connection
 
-_EXPLAINED = re.compile(r"\s*(SELECT|WITH|INSERT|UPDATE|DELETE|\()", re.IGNORECASE)
+_EXPLAINED = re.compile(r"\s*(SELECT|WITH|INSERT|UPDATE|DELETE|EXECUTE|\()", re.IGNORECASE)
 _SESSION_LOCKS = re.compile(r"pg_(try_)?advisory_(un)?lock\(")
 """Such a lock would outlive the taking back."""
 _OFTEN = 3

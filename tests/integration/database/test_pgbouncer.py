@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 from django.db import connection, connections
 
-from automation.models import AutomationRun, Lifecycle
+from automation import leases
+from automation.models import AutomationRun, Lifecycle, WorkSlice
 from automation.runs import lanes
 from pause_manager import database, fleet, holds, manager
-from tests.support.factories import OPERATOR, make_run
+from pause_manager.database import prepared
+from tests.support.factories import OPERATOR, make_run, stage_of, worker
 from tests.support.pgbouncer import pgbouncer
+from tests.support.race import race
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -78,3 +81,24 @@ def test_the_switch_and_the_poll_work_through_it(through: None):
         assert manager.poll().skipped == "the fleet is held"
         fleet.resume(reason="done", actor=OPERATOR, confirmation="resume")
         assert manager.poll().skipped == ""
+
+
+def test_claims_are_right_where_each_transaction_has_another_server(pooler: Path, caplog):
+    """Sessions that are not ours do not keep what we prepared: that is told once, and no claim is lost or doubled."""
+    run = make_run("scripted", items=300)
+    stage = stage_of(run).pk
+    direct = dict(connection.settings_dict)
+    taken: list[int] = []
+
+    def loop() -> None:
+        connection.close()
+        connection.settings_dict = {**direct, "HOST": str(pooler), "PORT": "6543"}
+        while (work := leases.claim(stage, worker(threading.current_thread().name))) is not None:
+            taken.append(work.slice_id)
+
+    race(loop, loop, loop, loop, loop)
+
+    told = [record for record in caplog.records if "not prepared any more" in record.getMessage()]
+    prepared._stopped.clear()
+    assert sorted(taken) == sorted(WorkSlice.objects.filter(stage_run=stage).values_list("pk", flat=True))
+    assert len(told) >= 1, "the pooler kept each client's server: the test shows nothing"

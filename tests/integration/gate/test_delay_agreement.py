@@ -167,7 +167,7 @@ def test_all_who_judge_a_delay_agree(run: AutomationRun, state: dict[str, Any]):
 
 @pytest.mark.slow
 def test_the_check_finds_a_claim_that_knows_no_delays(run: AutomationRun, monkeypatch: pytest.MonkeyPatch):
-    blind = claims._OPEN.replace(delays.HANDS_OUT, "true").replace(delays.BETWEEN_BATCHES, "false")
+    blind = claims._OPEN.replaced(delays.HANDS_OUT, "true").replaced(delays.BETWEEN_BATCHES, "false")
     monkeypatch.setattr(claims, "_OPEN", blind)
 
     with pytest.raises(AssertionError):

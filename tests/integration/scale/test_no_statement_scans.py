@@ -26,6 +26,7 @@ from automation.runs import advancing, answering, lanes, lifecycle, questions, r
 from automation.workload import allocations, continued
 from backend.console.runs.filters import FILTERS
 from pause_manager import fleet, holds
+from pause_manager.database.prepared import SEEN_BEFORE
 from pause_manager.holds import milestones
 from pause_manager.tasks import expire_holds, forget_history, forget_outcomes, poll
 from tests.support.agent_calls import make_agent
@@ -173,6 +174,19 @@ def work(run: AutomationRun) -> Iterator[tuple[str, Call]]:
         assert second is not None
         leases.postpone(second, 60, "a provider")
 
+    def slices_of_a_long_loop() -> None:
+        """Its claims are prepared, and have one plan for every stage."""
+        with connection.cursor() as cursor:
+            cursor.execute("SET plan_cache_mode = force_generic_plan")
+        for _ in range(SEEN_BEFORE + 2):
+            work = leases.claim(stage_run.pk, worker, room=lambda _: ())
+            assert work is not None
+            leases.release(work)
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_prepared_statements WHERE generic_plans > 1 AND custom_plans = 0")
+            assert cursor.fetchone()[0] >= 2
+            cursor.execute("RESET plan_cache_mode")
+
     def question_and_answer() -> None:
         assert questions.ask(stage_run, questions.exhausted("item", "0000009", "ValueError: no", 2))
         assert not questions.is_skipped(stage_run, "ValueError: no")
@@ -185,6 +199,7 @@ def work(run: AutomationRun) -> Iterator[tuple[str, Call]]:
 
     new = AutomationRun(pipeline="drill", params={"items": 7, "seed": "never seen"}, site_id=run.site_id)
     yield "a loop's slice", slice_of_a_loop
+    yield "slices of a long loop", slices_of_a_long_loop
     yield "a question and its answer", question_and_answer
     yield "dispatch of a run", lambda: dispatch.of_runs([run.pk])
     yield "what is on the nodes", lambda: [list(allocations.by_node(node)) for node in (None, "node-1")]
