@@ -35,9 +35,8 @@ def check_cancelled(run: Run) -> None:
     assert run.status == "cancelled"
 
 
-@pytest.mark.parametrize(
-    "phase", ["pausing", *(pytest.param(phase, marks=pytest.mark.slow) for phase in ("pending", "running", "paused"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("phase", ["pausing", "pending", "running", "paused"])
 def test_cancelled_in_each_phase(fleet: Fleet, phase: str):
     run = Run(fleet, items=5, seconds=0.5, start=phase != "pending")
     if phase != "pending":

@@ -101,6 +101,7 @@ def test_an_async_item_that_blocks_the_event_loop_fails_and_the_others_go_on(fle
     assert made == [(n, epoch) for n in (0, 1, 3) for epoch in range(10)]
 
 
+@pytest.mark.slow
 def test_a_pause_does_not_wait_for_the_end_of_a_long_item(fleet: Fleet, report):
     run, ledger = start(fleet, "long-items", items=2, epochs=1_000, seconds=0.05)
     assert eventually(lambda: any(len(steps) > 5 for steps in epochs(ledger).values()), 30)

@@ -29,6 +29,7 @@ def nothing(fleet: Fleet) -> None:
     """No crash, for comparison."""
 
 
+@pytest.mark.slow
 def test_a_pause_is_heard_at_once_and_paused_is_never_said_too_early(fleet: Fleet, report):
     run = Run(fleet, items=40)
     run.wait_until_at("toil")

@@ -27,6 +27,7 @@ def test_redis_emptied(fleet: Fleet, report):
     assert run.ledger.repeats() == {}
 
 
+@pytest.mark.slow
 def test_redis_emptied_again_and_again(fleet: Fleet, report):
     """Every message may be lost before it is heard, at every step between stages."""
     run = Run(fleet, items=20)
@@ -43,9 +44,8 @@ def test_redis_emptied_again_and_again(fleet: Fleet, report):
     assert run.ledger.repeats() == {}
 
 
-@pytest.mark.parametrize(
-    "seconds", [1, pytest.param(8, marks=pytest.mark.slow), pytest.param(45, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [1, 8, 45])
 def test_redis_away(fleet: Fleet, seconds: int, report):
     run = Run(fleet, items=30)
     run.wait_until_at("fan")
@@ -93,7 +93,8 @@ def test_a_redis_that_hung_while_loops_ended_is_heard_again(fleet: Fleet, report
     assert run.ledger.repeats() == {}
 
 
-@pytest.mark.parametrize("how", ["crash", pytest.param("restart", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["crash", "restart"])
 def test_postgres_restarted(fleet: Fleet, how: str, report):
     run = Run(fleet, items=40)
     run.wait_until_at("toil")

@@ -15,9 +15,8 @@ from tests.chaos.runs import SURVIVAL_SECONDS, Run
 pytestmark = [pytest.mark.chaos, pytest.mark.xdist_group("chaos")]
 
 
-@pytest.mark.parametrize(
-    "group", [pytest.param(False, id="parent", marks=pytest.mark.slow), pytest.param(True, id="group")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("group", [pytest.param(False, id="parent"), pytest.param(True, id="group")])
 def test_a_worker_stops_at_the_next_item(fleet: Fleet, group: bool, report):
     run = Run(fleet, items=8, seconds=0.5)
     run.wait_until_at("toil", after=3)

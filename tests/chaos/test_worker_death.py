@@ -22,6 +22,7 @@ def test_an_undisturbed_run_attempts_every_item_once(fleet: Fleet):
     assert run.ledger.repeats() == {}
 
 
+@pytest.mark.slow
 def test_a_killed_child_of_the_pool_costs_seconds(fleet: Fleet, report):
     run = Run(fleet, items=30)
     run.wait_until_at("toil")

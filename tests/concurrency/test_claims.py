@@ -182,6 +182,7 @@ def test_a_claim_that_comes_after_a_hold_waits_for_it_and_obeys():
     assert claiming.result is None
 
 
+@pytest.mark.slow
 def test_a_cancel_never_ends_a_run_of_which_a_slice_is_leased():
     for _ in range(15):
         run = make_run("few", items=10)
@@ -240,6 +241,7 @@ def test_two_reapers_end_each_lease_once():
         assert set(run.stages.get(slug="few").slices.values_list("expiries", flat=True)) == {0, 1}
 
 
+@pytest.mark.slow
 def test_a_lease_that_is_extended_while_it_is_reaped_is_one_or_the_other():
     for _ in range(15):
         run = make_run("few", items=1)

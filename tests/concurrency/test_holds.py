@@ -93,6 +93,7 @@ def test_a_claim_that_comes_after_a_hold_waits_for_it_and_obeys(scope):
     assert claiming.result is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scope", ["fleet", "node:node-1"])
 def test_no_lease_is_granted_after_the_hold_is_committed(scope):
     """The token tells: one drawn right after the commit is larger than any that was granted before it."""
@@ -116,6 +117,7 @@ def test_no_lease_is_granted_after_the_hold_is_committed(scope):
         holds.release([scope], actor=OPERATOR)
 
 
+@pytest.mark.slow
 def test_bulk_holds_and_claims_of_the_same_runs_never_wait_for_each_other():
     runs = [few() for _ in range(3)]
 
@@ -157,6 +159,7 @@ def test_a_pause_waits_for_a_reaper_that_is_under_way():
     assert not pause_during_a_reap()
 
 
+@pytest.mark.slow
 def test_without_the_share_it_does_not(monkeypatch):
     without_lock(monkeypatch, GUARD, "1")
 

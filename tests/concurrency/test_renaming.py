@@ -58,6 +58,7 @@ def beats(remembered: str, wanted: str) -> None:
     acknowledge("w@here", node=remembered, queues=["stages"], version=1, **here)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("is_named")
 def test_who_starts_work_while_its_machine_is_renamed_books_under_its_name(needy: PausableTask):  # noqa: F811
     type(needy).needs = Few.needs

@@ -36,10 +36,12 @@ def most_leased(rounds: int) -> int:
     return most
 
 
+@pytest.mark.slow
 def test_never_more_use_a_resource_than_its_limit_over_all_runs():
     assert most_leased(ROUNDS) == 3
 
 
+@pytest.mark.slow
 def test_without_the_lock_of_the_resource_more_do(monkeypatch):
     execute = CursorWrapper.execute
 
@@ -75,6 +77,7 @@ def test_a_limit_that_is_set_waits_for_the_claims_that_have_not_seen_it(monkeypa
     assert leases.claim(stage, worker("b")) is None
 
 
+@pytest.mark.slow
 def test_never_more_start_in_a_window_than_a_minute_allows():
     """With a minute of a second: 60 a minute is what the rest after each start says, so its length is measured."""
     resources.set_limits("provider", {"max_per_minute": 600}, actor=OPERATOR)

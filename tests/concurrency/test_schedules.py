@@ -57,6 +57,7 @@ def test_an_occurrence_that_three_look_at_makes_one_run():
     assert set(ScheduleOccurrence.objects.values_list("outcome", flat=True)) == {"started"}
 
 
+@pytest.mark.slow
 def test_without_the_locks_the_unique_row_alone_makes_it_one_run(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(starting, "locked", unlocked)
     monkeypatch.setattr(starting, "lock_site", lambda site: None)
@@ -71,6 +72,7 @@ def recorded_unseen(schedule: Schedule, due_at: datetime, outcome: str, *, actor
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_the_unique_row")
 def test_without_any_of_these_it_would_make_several(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(starting, "locked", unlocked)
@@ -100,6 +102,7 @@ def test_of_two_who_run_schedules_of_a_site_now_one_is_refused():
         assert AutomationRun.objects.filter(site=site).count() == 1
 
 
+@pytest.mark.slow
 @pytest.mark.req("A-24")
 def test_without_the_lock_on_the_site_both_would_start(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(starting, "lock_site", lambda site: None)
@@ -132,11 +135,12 @@ with connection.execute_wrapper(pause):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "statement",
     [
-        pytest.param('INSERT INTO "automation_automationrun"', marks=pytest.mark.slow),
-        pytest.param('INSERT INTO "automation_scheduleoccurrence"', marks=pytest.mark.slow),
+        'INSERT INTO "automation_automationrun"',
+        'INSERT INTO "automation_scheduleoccurrence"',
         'UPDATE "automation_schedule"',
     ],
 )

@@ -38,6 +38,7 @@ def drain_fresh(run: AutomationRun) -> None:
     drain(AutomationRun.objects.get(pk=run.pk))
 
 
+@pytest.mark.slow
 def test_two_seals_make_one():
     for _ in range(10):
         run = make_run("fan-out", items=3)
@@ -65,6 +66,7 @@ def test_two_resumes_send_one_dispatchs_worth_of_loops():
         assert len(events(run, "start")) == len(events(run, "hold_released")) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.req("W-53")
 def test_pause_cancel_and_the_end_of_the_last_item_leave_one_whole_outcome():
     for _ in range(15):
@@ -84,6 +86,7 @@ def test_pause_cancel_and_the_end_of_the_last_item_leave_one_whole_outcome():
         assert not Hold.objects.active().exists()
 
 
+@pytest.mark.slow
 def test_holds_of_different_kinds_keep_the_pause_times_right():
     run = make_run("few", items=3)
     for _ in range(15):
@@ -128,7 +131,8 @@ def test_expiry_from_two_places_acts_once():
         assert len(events(run, "hold_released")) == 1
 
 
-@pytest.mark.parametrize("rounds", [2, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("rounds", [2, 8])
 def test_random_verbs_from_all_sides_never_deadlock_and_leave_a_run_that_can_end(rounds):
     chance = random.Random(20)
     for _ in range(rounds):
@@ -161,6 +165,7 @@ def test_random_verbs_from_all_sides_never_deadlock_and_leave_a_run_that_can_end
             assert settle(run).lifecycle == Lifecycle.COMPLETED
 
 
+@pytest.mark.slow
 def test_a_cancel_while_the_last_slice_is_given_back_ends_the_run():
     for _ in range(15):
         run = make_run("scripted", items=3)
@@ -178,6 +183,7 @@ def test_a_cancel_while_the_last_slice_is_given_back_ends_the_run():
         assert len(events(run, "cancel")) == 1
 
 
+@pytest.mark.slow
 def test_two_dispatches_at_once_send_no_more_than_is_wanted():
     for _ in range(10):
         run = make_run("few", items=10)

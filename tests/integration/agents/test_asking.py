@@ -137,6 +137,7 @@ def paced() -> Caller:
     return Caller(make_agent(pipelines=["ask-remote"])[1])
 
 
+@pytest.mark.slow
 def test_each_item_counts_as_a_start_when_it_is_handed_out(paced):
     job = paced.claim()
     assert ([item["key"] for item in job["items"]], job["more"]) == (["000"], True)

@@ -95,15 +95,13 @@ def test_a_run_whose_workers_still_finish_is_refused(site):
     assert retry(old).retry_of_id == old.pk
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("slug", "item"),
     [
-        *(("breakable", item) for item in (9, 55)),
-        *(("breakable-branches", item) for item in (24, 47)),
-        *(("breakable-finish", item) for item in (1, 23)),
-        *(pytest.param("breakable", item, marks=pytest.mark.slow) for item in (1, 4, 17, 24, 31, 40)),
-        *(pytest.param("breakable-branches", item, marks=pytest.mark.slow) for item in (1, 4, 17, 31, 46, 80)),
-        *(pytest.param("breakable-finish", item, marks=pytest.mark.slow) for item in (4, 9, 17)),
+        *(("breakable", item) for item in (1, 4, 9, 17, 24, 31, 40, 55)),
+        *(("breakable-branches", item) for item in (1, 4, 17, 24, 31, 46, 47, 80)),
+        *(("breakable-finish", item) for item in (1, 4, 9, 17, 23)),
     ],
 )
 def test_a_run_that_failed_anywhere_is_completed_by_its_retry(site, slug, item):

@@ -87,6 +87,7 @@ def test_a_permission_over_runs_shows_no_entry_of_other_work(entry: PauseQueueEn
     assert list(workloads.visible_entries(user)) == []
 
 
+@pytest.mark.slow
 def test_it_needs_no_engine(entry: PauseQueueEntry):
     person("vera", "view_pausequeueentry")
     told = {**connection.settings_dict, "CONN_HEALTH_CHECKS": False}

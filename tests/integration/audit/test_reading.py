@@ -177,6 +177,7 @@ def test_an_empty_export_has_a_header_and_nothing_else(auditor):
     assert body(auditor.get(EXPORT)) == b""
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_what_is_exported(make_events):
     make_events(10_000, reason=2_000)  # some 22 MB of it
 
@@ -273,6 +274,7 @@ def test_the_command_writes_a_whole_file_or_none(make_events, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["audit.csv", "audit.jsonl"]
 
 
+@pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
 def test_the_command_writes_to_standard_output_and_shows_progress_on_a_terminal(process_env, make_events):
     make_events(1_500)

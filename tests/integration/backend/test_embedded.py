@@ -162,7 +162,8 @@ def test_redis_needs_no_port_and_writes_no_data(layout: Layout):
     assert not list(layout.redis_dir.glob("*.rdb"))
 
 
-@pytest.mark.parametrize("death", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("death", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells children of their parent's death on Linux only")
 def test_servers_end_with_the_process_that_started_them(layout: Layout, death: signal.Signals):
     script = (

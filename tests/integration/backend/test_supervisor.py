@@ -131,6 +131,7 @@ def test_back_off_grows_to_a_limit_and_starts_over_after_health():
     assert backoff.failed(ran_seconds=60) == 0
 
 
+@pytest.mark.slow
 def test_what_had_become_ready_is_started_again_soon_however_often_it_is_killed(supervisor, tmp_path):
     told = tmp_path / "told"
     ready = f"""

@@ -184,6 +184,7 @@ def test_files_of_a_run_are_served_to_its_viewers_and_never_run_as_code() -> Non
     assert get(ours, "work/none.png") == 404
 
 
+@pytest.mark.slow
 def test_the_list_filters_by_status_and_pages_to_the_oldest() -> None:
     site = make_site()
     runs = [make_run(items=1, site=site) for _ in range(MAKES_PAGES_ITSELF)]

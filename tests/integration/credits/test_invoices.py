@@ -173,6 +173,7 @@ def test_a_month_begins_and_ends_in_the_time_zone_of_the_account(zone, at, month
     assert Invoice.objects.get().credits == 10 * CREDIT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "America/Los_Angeles", "Europe/Berlin"])
 @pytest.mark.parametrize("seconds", [-1, 0, 3_600 * 5, -3_600 * 10, 3_600 * 10])
 def test_a_change_of_the_time_zone_bills_everything_once(zone, seconds):
@@ -220,6 +221,7 @@ def test_they_are_not_where_the_settings_say_so(settings):
     assert not Invoice.objects.exists()
 
 
+@pytest.mark.slow
 def test_it_goes_on_until_nothing_is_left_in_batches(monkeypatch):
     monkeypatch.setattr(invoices, "BATCH", 2)
     price_of("numbers", "echo")
@@ -240,6 +242,7 @@ def test_what_takes_too_long_is_continued_by_the_next_turn():
     assert turns == [1, 1, 1, 0]
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_leaves_no_gap_and_no_double(process_env):
     price_of("numbers", "echo")
     for _ in range(12):

@@ -128,6 +128,7 @@ def test_one_that_is_broken_off_leaves_no_file(tmp_path, monkeypatch):
     assert (Account.objects.count(), purge.purge().runs) == (1, 0)
 
 
+@pytest.mark.slow
 def test_whoever_reads_an_archive_may_stop_reading(process_env):
     """As ``archive_run RUN | head -1``."""
     run = drain(make_run("numbers", items=5_000))

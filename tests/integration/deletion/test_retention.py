@@ -34,6 +34,7 @@ def test_without_a_word_runs_are_kept_for_ever():
     assert due() == set()
 
 
+@pytest.mark.slow
 def test_the_site_says_it_before_the_pipeline_and_that_before_the_settings(settings, monkeypatch):
     settings.AUTOMATION = {**settings.AUTOMATION, "retention_days": 100}
     monkeypatch.setattr(get_pipeline("fan-out"), "retention_days", 20)

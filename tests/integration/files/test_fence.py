@@ -329,6 +329,7 @@ def test_nothing_is_written_when_nothing_is_at_work(storage):
         FencedArtifacts(run.pk, "scripted", lambda: None).save("a.txt", b"x")
 
 
+@pytest.mark.slow
 def test_prepare_process_and_finish_share_files(storage):
     run = settle(make_run("hooked", items=5))
 

@@ -55,6 +55,7 @@ def address(run: AutomationRun, name: str) -> str:
     return reverse("console:file", args=[run.pk, f"scripted/{name}"])
 
 
+@pytest.mark.slow
 def test_a_large_file_is_never_whole_in_memory(storage: Storage, run: AutomationRun, client: Client):
     ours = writer_of(run)
     tracemalloc.start()
@@ -140,6 +141,7 @@ def test_a_storage_that_is_away_is_said_to_be(use, run, client, monkeypatch):
     assert answer.content.startswith(b"Cannot use the storage s3://bucket of http://127.0.0.1:9: Could not connect")
 
 
+@pytest.mark.slow
 def test_all_files_of_a_deleted_run_go_and_those_of_others_stay(storage: Storage):
     kept, gone = (make_run("hooked", items=3) for _ in range(2))
     other = make_run("scripted", items=2)

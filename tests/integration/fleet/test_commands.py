@@ -57,6 +57,7 @@ def test_pause_status_resume_and_their_exit_codes(shell):
     assert all(f"\n  {code}  " in told for code in (0, 1, 2, 3, 6, 7, 130))
 
 
+@pytest.mark.slow
 def test_waiting_ends_when_the_last_lease_is_given_back(shell):
     fleet.state()
     work = leased(make_run("few", items=3))
@@ -72,6 +73,7 @@ def test_waiting_ends_when_the_last_lease_is_given_back(shell):
     assert "Drained: safe to upgrade" in out
 
 
+@pytest.mark.slow
 def test_waiting_tells_a_resume_by_somebody_else(shell):
     leased(make_run("few", items=3))
     keep_leases()

@@ -63,6 +63,7 @@ def drawn() -> int:
         return int(cursor.fetchone()[0])
 
 
+@pytest.mark.slow
 @pytest.mark.req("W-23")
 @pytest.mark.req("W-40")
 @pytest.mark.req("W-49")
@@ -105,6 +106,7 @@ def test_held_queues_keep_their_messages_whoever_holds_them(workers: Workers, tm
     assert eventually(lambda: members.of_version(0).total == 1), "who ends is not waited for"
 
 
+@pytest.mark.slow
 @pytest.mark.req("W-21")
 @pytest.mark.req("W-39")
 @pytest.mark.req("W-40")

@@ -180,6 +180,7 @@ def test_the_exit_code_of_watching_tells_how_the_run_ended(shell, site):
     assert final["lifecycle"] == "completed"
 
 
+@pytest.mark.slow
 def test_a_missing_database_is_one_sentence(shell, site):
     shell.env["DATABASE_URL"] = "postgresql://nobody@127.0.0.1:1/nothing"
 
@@ -198,6 +199,7 @@ def test_serving_a_model_without_its_packages_says_what_to_install(shell):
     assert ended.err.endswith("it needs the package xllamacpp; install requirements-llm.txt.\n")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("workers")
 def test_waiting_follows_a_run_to_its_end_and_says_where_the_outputs_are(shell, site, tmp_path):
     words = tmp_path / "words.csv"
@@ -235,6 +237,7 @@ def test_interrupting_the_watcher_leaves_the_run_going(shell, site):
     assert AutomationRun.objects.get().lifecycle == "cancelled"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs pseudo-terminals")
 def test_a_terminal_shows_the_stages_in_place(shell, site):
     run = settle(make_drill(site, {"items": 3, "seconds": 0}))

@@ -77,6 +77,7 @@ def test_a_release_that_is_committed_is_no_error_although_nothing_can_be_sent(se
     assert (run.paused_at, run.lifecycle) == (None, Lifecycle.RUNNING)
 
 
+@pytest.mark.slow
 def test_every_callback_of_ours_is_robust():
     found = []
     for app in ("pause_manager", "automation", "backend"):

@@ -47,11 +47,13 @@ def seconds_to_refusal(redis_url: str) -> float:
     return float(done.stdout)
 
 
+@pytest.mark.slow
 def test_publishing_fails_fast_when_redis_is_gone(tmp_path):
     assert seconds_to_refusal(f"redis://127.0.0.1:{unused_port()}/0") < 5
     assert seconds_to_refusal(f"unix://{tmp_path}/none.sock?db=0") < 5
 
 
+@pytest.mark.slow
 def test_publishing_fails_in_time_when_redis_hangs(silent_server):
     started = time.monotonic()
 

@@ -51,6 +51,7 @@ def test_a_frozen_server_is_given_up_whatever_the_url_says(own_redis: Redis):
     assert time.monotonic() - began < 1.5
 
 
+@pytest.mark.slow
 def test_who_listens_hears_and_notices_a_server_that_freezes(own_redis: Redis):
     with Subscriber(patient(own_redis), "a", "b") as ear, bounded_client(own_redis.layout.redis_url, 1) as client:
         heard = []

@@ -30,6 +30,7 @@ def with_gpus(condition: Any, seconds: float = 20) -> Any:
     return eventually(met, seconds)
 
 
+@pytest.mark.slow
 def test_the_gpus_of_a_worker_are_seen_with_our_share(workers: Workers, driver: Driver) -> None:  # noqa: F811
     worker = workers.start("stages", env=driver.env)
     assert with_gpus(lambda view: len(view.gpus) == 2)

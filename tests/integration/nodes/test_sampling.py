@@ -67,6 +67,7 @@ def test_several_workers_of_a_machine_are_one_node(workers: Workers) -> None:
     assert WorkerNode.objects.count() == 1
 
 
+@pytest.mark.slow
 def test_another_worker_takes_over_when_the_one_that_samples_is_killed(workers: Workers) -> None:
     workers.start("first")
     assert sampled_after(0)
@@ -96,6 +97,7 @@ def test_a_node_is_offline_after_three_missed_samples_and_not_before(workers: Wo
     assert (offline.name, offline.is_online) == (host_name(), False)
 
 
+@pytest.mark.slow
 def test_foreign_load_is_seen_as_foreign_and_our_own_is_not(workers: Workers) -> None:
     worker = workers.start("stages")
     before = sampled_after(0)

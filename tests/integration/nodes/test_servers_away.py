@@ -33,6 +33,7 @@ def own_redis(tmp_path_factory: pytest.TempPathFactory, settings: LazySettings) 
     server.stop()
 
 
+@pytest.mark.slow
 def test_while_redis_is_away_the_node_is_known_from_the_database(workers: Workers, own_redis: Redis) -> None:
     workers.env["REDIS_URL"] = own_redis.layout.redis_url
     workers.start("stages")
@@ -52,6 +53,7 @@ def test_while_redis_is_away_the_node_is_known_from_the_database(workers: Worker
         assert eventually(lambda: client.keys("*node:*"), 10), "and live again"
 
 
+@pytest.mark.slow
 def test_while_the_database_is_away_samples_go_on(
     workers: Workers, process_env: dict[str, str], tmp_path: Path
 ) -> None:

@@ -53,6 +53,7 @@ def received(server: socket.socket) -> Iterator[str]:
             return
 
 
+@pytest.mark.slow
 @pytest.mark.req("W-41")
 def test_the_counts_of_another_process_are_told_and_its_log_is_json(workers, server):
     workers.start("stages", "-Q", "stages,control", "-c", "2")

@@ -51,6 +51,7 @@ def rows_read(statement: str, values: dict[str, Any]) -> float:
     return of(plan["Plan"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_held", [False, True])
 def test_an_admission_reads_no_more_when_more_waits(is_held):
     values = {"queues": None, "kinds": heads.MOST_KINDS, "heads": heads.MOST_HEADS, "ageing": 1800.0}

@@ -44,6 +44,7 @@ def frozen_redis(tmp_path_factory: pytest.TempPathFactory, settings: Any, watchi
     server.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.req("M-07")
 def test_a_pause_of_the_fleet_waits_for_no_redis_however_many_claim(frozen_redis: Redis):
     run = make_run("few", items=100)

@@ -180,6 +180,7 @@ def test_a_state_that_cannot_be_kept_fails_the_item(state, said):
     assert said in ItemFailure.objects.get().error
 
 
+@pytest.mark.slow
 def test_a_checkpoint_begins_the_item_timeout_anew(monkeypatch):
     monkeypatch.setattr("tests.support.unfinished_pipelines.Train.item_timeout", 0.8)
     run = make_run("long-train", [{"name": "a", "epochs": 5}])
@@ -223,6 +224,7 @@ def _small_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "SPILL_BYTES", 2_000)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_small_memory")
 def test_outputs_go_to_the_database_as_they_come_and_are_items_all_at_once():
     run = make_run("long-many", MANY)
@@ -319,6 +321,7 @@ def test_an_item_that_ends_after_its_run_has_failed_is_whole():
     assert nothing_is_left()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_small_memory")
 def test_an_item_with_state_and_many_outputs_goes_on_from_both():
     run = make_run("long-train", [{"name": "a", "epochs": 300}])
@@ -331,6 +334,7 @@ def test_an_item_with_state_and_many_outputs_goes_on_from_both():
     assert nothing_is_left()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_small_memory")
 def test_whoever_starts_over_leaves_no_state_of_before():
     Fickle.states.clear()
@@ -342,6 +346,7 @@ def test_whoever_starts_over_leaves_no_state_of_before():
     assert nothing_is_left()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_small_memory")
 @pytest.mark.parametrize("how", ["lose", "fail", "wait"])
 def test_a_state_that_was_asked_for_stays_while_outputs_go_to_the_database(how, monkeypatch):

@@ -45,6 +45,7 @@ def names(foreign: Foreign, kind: str) -> list[str]:
     return [note[1] for note in foreign.notes(kind)]
 
 
+@pytest.mark.slow
 def test_a_hold_by_hand_stops_tasks_in_the_middle_and_nothing_is_lost(foreign, store):
     foreign.worker("one", *THREADS)
     sent = [foreign.send("asks_provider", name, 3.0) for name in ("a", "b")]
@@ -70,6 +71,7 @@ def test_a_hold_by_hand_stops_tasks_in_the_middle_and_nothing_is_lost(foreign, s
     assert eventually(lambda: not RunningTask.objects.exists())
 
 
+@pytest.mark.slow
 def test_one_that_is_told_too_much_stops_all_and_one_asks_again(foreign, store):
     foreign.worker("one", *THREADS)
     store.set("provider-is-full", "1")
@@ -109,6 +111,7 @@ def test_no_more_run_at_once_than_the_limit_and_the_next_starts_as_one_ends(fore
     assert "limited to 2 at once" in PauseQueueEntry.objects.order_by("pk").values_list("reason", flat=True)[0]
 
 
+@pytest.mark.slow
 def test_starts_of_a_minute_are_counted(foreign, store):
     resources.set_limits("provider", {"max_per_minute": 30}, actor=OPERATOR)
     foreign.worker("one", *THREADS)

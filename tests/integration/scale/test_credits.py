@@ -109,6 +109,7 @@ def everything(run: AutomationRun, client) -> Iterator[tuple[str, Callable[[], o
         yield f"GET {path}", partial(client.get, CREDITS + path)
 
 
+@pytest.mark.slow
 def test_no_statement_of_credits_looks_at_more_than_it_needs():
     site = funded_site(1_000, low_balance=CREDIT)
     budget_of(site, monthly=1_000 * CREDIT, is_split=False)

@@ -96,6 +96,7 @@ def test_one_that_is_cancelled_meanwhile_is_left_alone(few):
     assert WorkItem.objects.filter(made_by__run=new).count() == had
 
 
+@pytest.mark.slow
 def test_a_batch_looks_at_what_it_copies_however_many_slices_are_open(monkeypatch):
     """It was items times open slices: four times the time for twice the items."""
     monkeypatch.setattr(retries, "COPIED_AT_ONCE", 1)

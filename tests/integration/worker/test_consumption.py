@@ -40,6 +40,7 @@ class Obedient:
         return [int(line) for line in self.noted.read_text().split()] if self.noted.exists() else []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", POOLS)
 def test_stopped_queues_keep_their_messages_and_none_is_lost(workers: Workers, tmp_path: Path, pool: str) -> None:
     worker = Obedient(workers, tmp_path, pool, "stages,control")

@@ -97,6 +97,7 @@ def peak_of_a_loop(items: int) -> int:
     return peak
 
 
+@pytest.mark.slow
 def test_a_loop_needs_no_more_memory_for_more_items(monkeypatch):
     """Items are read in chunks and outputs leave with each checkpoint."""
     monkeypatch.setattr(Echo, "slice_size", 100_000)

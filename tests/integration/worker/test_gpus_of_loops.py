@@ -57,9 +57,10 @@ def run_of(items: int) -> AutomationRun:
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "pool",
-    [pytest.param(("-c", "2"), id="prefork"), pytest.param(("-P", "solo"), id="solo", marks=pytest.mark.slow)],
+    [pytest.param(("-c", "2"), id="prefork"), pytest.param(("-P", "solo"), id="solo")],
 )
 def test_each_loop_has_a_card_of_its_own_and_cuda_sees_no_other(workers: Workers, pool: tuple[str, ...]):
     start(workers, *pool)

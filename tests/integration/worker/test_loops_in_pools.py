@@ -142,6 +142,7 @@ def test_a_stage_that_keeps_the_interpreter_for_longer_than_its_lease_loses_noth
     assert [output["attempt"] for output in outputs(run)] == [1, 1]
 
 
+@pytest.mark.slow
 def test_a_cancel_is_heard_at_once(workers: Workers):
     start(workers, "prefork")
     run = make_run("stamped", items=400)
@@ -193,6 +194,7 @@ def test_a_long_item_that_a_shutdown_had_to_kill_is_not_to_blame(workers: Worker
     assert (row.crashes, row.expiries) == (0, 1)
 
 
+@pytest.mark.slow
 def test_an_item_that_kills_its_process_is_to_blame(workers: Workers):
     main = start(workers, "one process")
     run = make_run("gripping", items=[{"n": 1, "seconds": 30}])

@@ -60,6 +60,7 @@ def is_at_work(run: AutomationRun) -> bool:
     return WorkSlice.objects.leased().filter(stage_run__run=run).exists()
 
 
+@pytest.mark.slow
 def test_an_item_that_hangs_fails_and_its_neighbours_are_done_once(workers: Workers):
     workers.start("one", "-Q", "stages", "-c", "2")
     runs = {how: hanging(how) for how in ("loop", "grip", "sleep", "politely")}

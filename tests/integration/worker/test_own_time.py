@@ -162,6 +162,7 @@ def test_a_wait_between_two_tries_is_no_work(monkeypatch):
     assert not any(looks)
 
 
+@pytest.mark.slow
 def test_items_in_flight_are_not_charged_with_the_time_of_a_checkpoint(monkeypatch):
     """The event loop stands while the database is away."""
     monkeypatch.setattr(TimedAsync, "item_timeout", 1.5)

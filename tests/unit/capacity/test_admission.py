@@ -163,6 +163,7 @@ def test_how_many_fit_is_how_often_one_can_be_placed(fleet, one, wanted):
     assert how_many_fit(fleet, one, wanted, POLICY, NOW) == placed
 
 
+@pytest.mark.slow
 @given(fleets(), needs, st.floats(0, 4))
 def test_more_strangers_never_make_more_room(fleet, one, more):
     busier = [replace(view, foreign_cores=view.foreign_cores + more) for view in fleet]

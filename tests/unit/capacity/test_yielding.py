@@ -203,6 +203,7 @@ def test_a_saturated_node_takes_up_work_at_the_higher_threshold_after_the_dwell(
     assert judgements[0][1].has_changed
 
 
+@pytest.mark.slow
 @given(st.integers(2, 120), st.sampled_from((0.8, 0.7)), st.integers(0, 50))
 def test_load_that_swings_by_five_percent_changes_nothing_twice(half, middle, phase):
     views = [

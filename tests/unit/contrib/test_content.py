@@ -61,6 +61,7 @@ def test_the_sample_in_the_project_is_read_whole():
     assert len(sample(1_000)) == 394
 
 
+@pytest.mark.slow
 def test_each_stage_makes_what_its_title_says(outputs):
     clusters, ideas, tasks = outputs["clusters"], outputs["ideas"], outputs["tasks"]
 
@@ -77,6 +78,7 @@ def test_nothing_has_the_same_name_twice(outputs):
         assert len(set(values)) == len(values), (stage, field)
 
 
+@pytest.mark.slow
 def test_a_brief_starts_with_the_keyword_that_its_title_is_about(outputs):
     for brief in outputs["tasks"]:
         named = set(brief["title"].lower().split())
@@ -106,7 +108,8 @@ def sentences_of(markdown: str) -> list[str]:
     return [part for line in lines for part in re.split(r"(?<=[.!?])\s+", line) if part]
 
 
-@pytest.mark.parametrize("size", [150, pytest.param(1_000, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [150, 1_000])
 def test_what_is_written_is_its_own_and_about_its_keywords(size, tmp_path):
     """Over the sample: at least half of each article's sentences stand in no other, and each quotes or names."""
     outputs = run_pipeline(ContentPipeline, sample(size), tmp_path)
@@ -234,6 +237,7 @@ def test_the_smallest_inputs_work(keywords, tmp_path):
     assert len(outputs["images"]) == 3 * len(outputs["clusters"])
 
 
+@pytest.mark.slow
 def test_slices_make_no_difference(outputs, folder, tmp_path):
     sliced = run_pipeline(ContentPipeline, sample(60), tmp_path, 7, ideas_per_cluster=2, images_per_article=2)
 

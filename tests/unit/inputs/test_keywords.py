@@ -192,6 +192,7 @@ def test_a_million_lines_are_read():
     assert given.count == sum(1 for _ in given.items()) == count
 
 
+@pytest.mark.slow
 def test_lines_are_read_in_bounded_memory():
     """Memory is watched on fewer lines, for watching is slow: 20 MiB for 50,000 is 400 MiB for a million at most."""
     assert peak_mib_of_reading(50_000) < 20

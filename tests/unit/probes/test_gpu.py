@@ -252,6 +252,7 @@ def driver_processes() -> set[int]:
     return {child.pid for child in children if any("gpu_process.py" in word for word in child.cmdline())}
 
 
+@pytest.mark.slow
 def test_a_card_on_which_the_library_hangs_costs_the_others_nothing(
     probe: GpuProbe,
     driver: Driver,  # noqa: F811

@@ -13,6 +13,9 @@ from pause_manager.api.reasons import ReasonFiguresSerializer
 from pause_manager.models import Hold, PauseQueueEntry
 from pause_manager.reasons import Reason, ReasonCode
 
+# With the tests of the architecture, which read the same source.
+pytestmark = pytest.mark.xdist_group("source")
+
 ROOT = Path(__file__).parents[3]
 
 

@@ -59,6 +59,7 @@ def test_the_command_prints_figures_that_hold_on_the_excerpt(capsys):
     assert "oracle_utilisation" in simulate(capsys, *arguments)
 
 
+@pytest.mark.slow
 def test_the_command_draws_a_plot(tmp_path, capsys):
     pytest.importorskip("matplotlib")
     target = tmp_path / "plot.svg"

@@ -90,6 +90,7 @@ def test_what_is_revoked_in_a_workers_hand_is_not_parked_any_more(foreign: Forei
     assert not PauseQueueEntry.objects.exists()
 
 
+@pytest.mark.slow
 def test_a_rest_is_revoked_and_the_next_message_of_its_id_is_not(foreign: Foreign):
     foreign.worker("one")
     sent = foreign.send("slow", "a", 4, task_id="used-again")

@@ -109,6 +109,7 @@ def polled(count: int) -> bool:
     return bool(eventually(lambda: manager.poll() and sent.count() >= count, 30, every=0.3))
 
 
+@pytest.mark.slow
 @pytest.mark.req("P-20", "P-36", "P-39")
 def test_a_task_leaves_for_strangers_and_its_rest_goes_on_when_they_have_gone(foreign: Foreign):
     foreign.worker("one", "-c", "4", FOREIGN_CAPACITY="1", FOREIGN_OPTIONS=json.dumps(NOISY))

@@ -67,6 +67,7 @@ def test_a_task_is_told_the_card_that_was_booked_for_it(foreign: Foreign, cards:
     assert RunningTask.objects.get().gpus == [B]
 
 
+@pytest.mark.slow
 def test_a_task_that_isolates_sees_its_card_alone_and_its_process_is_replaced(foreign: Foreign, cards: Driver):
     cards.cards[0].free = 40_000
     cards.write()
@@ -134,6 +135,7 @@ def test_a_worker_offers_what_its_mask_leaves(foreign: Foreign, cards: Driver, m
     assert [gpu["uuid"] for gpu in foreign.notes("on_gpu")[0][1]] == [A]
 
 
+@pytest.mark.slow
 def test_a_worker_that_sees_no_card_works_no_gpu_task_and_says_why(foreign: Foreign, cards: Driver):
     from pause_manager.capacity.needs import Needs
     from pause_manager.pause_queue.admission import AdmissionController, take_snapshot

@@ -88,6 +88,7 @@ def test_a_solo_worker_keeps_its_queue_through_a_hold_that_ends_while_it_is_busy
     assert foreign.ended(foreign.send("add", 1, 2)) == ["SUCCESS", 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", EVERY_POOL[:3])
 def test_an_idle_worker_keeps_its_queue_through_short_holds(foreign: Foreign, pool: str):
     foreign.worker("one", *POOLS[pool])
@@ -103,6 +104,7 @@ def test_an_idle_worker_keeps_its_queue_through_short_holds(foreign: Foreign, po
     assert runs_nothing_while_held(foreign)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", EVERY_POOL)
 def test_after_lost_connections_it_consumes_what_is_not_held_and_nothing_else(foreign: Foreign, pool: str):
     foreign.worker("one", *POOLS[pool])
@@ -123,6 +125,7 @@ def test_after_lost_connections_it_consumes_what_is_not_held_and_nothing_else(fo
     assert foreign.workers.processes["one"].poll() is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", EVERY_POOL)
 def test_a_queue_added_while_all_is_held_is_consumed_after_the_release(foreign: Foreign, pool: str):
     foreign.worker("one", *POOLS[pool])
@@ -159,6 +162,7 @@ def test_a_queue_that_is_held_when_an_operator_adds_it_is_not_consumed(foreign: 
     assert eventually(lambda: foreign.notes("unheld"), 20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", EVERY_POOL)
 def test_a_queue_cancelled_while_it_is_held_stays_cancelled(foreign: Foreign, pool: str):
     foreign.workers.start("one", "-Q", f"{QUEUE},extra", *POOLS[pool])

@@ -81,8 +81,9 @@ def test_a_worker_that_is_cut_off_is_lost_and_the_fleet_not_drained(foreign_behi
     assert foreign_behind.notes("steady-end") == [["steady-end", "long"]]
 
 
+@pytest.mark.slow
 @pytest.mark.req("W-39")
-@pytest.mark.parametrize("when_blind", ["stop", pytest.param("go_on", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("when_blind", ["stop", "go_on"])
 def test_a_blind_worker_does_what_the_project_has_chosen(
     foreign_behind: Foreign, proxy: PostgresProxy, when_blind: str
 ):
@@ -166,6 +167,7 @@ def test_a_worker_that_follows_a_dead_one_of_its_name_counts_alone(foreign: Fore
     assert "are called" not in str(fleet.snapshot()["warnings"])
 
 
+@pytest.mark.slow
 @pytest.mark.req("W-19", "W-20")
 def test_a_killed_main_process_takes_its_tasks_with_it(foreign: Foreign):
     """The kernel ends the processes of the pool (Celery asks it to), so that what nobody counts is not at work."""

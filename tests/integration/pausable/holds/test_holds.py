@@ -76,6 +76,7 @@ def test_a_held_task_waits_and_a_quiesced_one_leaves(foreign: Foreign, pool: str
     assert not PauseQueueEntry.objects.waiting().exists()
 
 
+@pytest.mark.slow
 def test_what_is_revoked_or_expires_while_it_waits_ends_as_celery_says(foreign: Foreign):
     foreign.worker()
     unheld = foreign.send("unheld", countdown=3)
@@ -98,6 +99,7 @@ def test_what_is_revoked_or_expires_while_it_waits_ends_as_celery_says(foreign: 
     assert not PauseQueueEntry.objects.filter(generation__gt=1).exists()
 
 
+@pytest.mark.slow
 @pytest.mark.req("W-19", "M-05")
 def test_tasks_with_a_class_of_request_of_their_own_obey_and_are_counted(foreign: Foreign):
     foreign.worker("one", "-c", "1")

@@ -62,6 +62,7 @@ def _of_server() -> set[str]:
     return set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", EVERY_POOL)
 def test_a_hold_keeps_what_has_not_started_and_tells_what_is_at_work(foreign: Foreign, pool: str):
     worker(foreign, pool)
@@ -88,6 +89,7 @@ def test_a_hold_keeps_what_has_not_started_and_tells_what_is_at_work(foreign: Fo
     assert not PauseQueueEntry.objects.waiting().exists()
 
 
+@pytest.mark.slow
 def test_a_child_that_is_killed_is_replaced_by_one_that_obeys(foreign: Foreign):
     worker(foreign, "prefork")
     main = psutil.Process(foreign.workers.processes["one"].pid)

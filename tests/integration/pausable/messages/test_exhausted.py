@@ -47,6 +47,7 @@ def tries(foreign: Foreign, name: str) -> list[int]:
     return [note[2] for note in foreign.notes("tried") if note[1] == name]
 
 
+@pytest.mark.slow
 def test_it_asks_when_no_retry_is_left_and_survives_the_death_of_its_worker(foreign, broken):
     foreign.worker("one")
     sent, entry = asking(foreign, "a")
@@ -103,6 +104,7 @@ def test_it_fails_with_its_own_error_when_that_is_the_answer_and_is_skipped_by_a
     assert eventually(lambda: not PauseQueueEntry.objects.waiting().exists())
 
 
+@pytest.mark.slow
 def test_one_that_fails_again_asks_again_in_its_place_and_a_hold_keeps_it(foreign, broken):
     foreign.worker("one")
     sent, entry = asking(foreign, "a")

@@ -70,6 +70,7 @@ def test_with_other_arguments_the_rest_of_its_chain_follows(foreign: Foreign) ->
     assert FailedTask.objects.count() == 1
 
 
+@pytest.mark.slow
 def test_a_retry_waits_for_the_hold_on_its_queue(foreign: Foreign) -> None:
     foreign.worker("one")
     kept = failed(foreign, foreign.send("fail"))
@@ -83,6 +84,7 @@ def test_a_retry_waits_for_the_hold_on_its_queue(foreign: Foreign) -> None:
     assert failed(foreign, kept.task_id, 2)
 
 
+@pytest.mark.slow
 def test_what_celery_tries_again_and_what_succeeds_is_no_failure(foreign: Foreign) -> None:
     foreign.worker("one")
     flaky, gives_up, fine = foreign.send("flaky", 2), foreign.send("gives_up"), foreign.send("add", 1, 1)
@@ -107,6 +109,7 @@ def test_a_large_message_is_named_and_cannot_be_retried(foreign: Foreign) -> Non
     assert not PauseQueueEntry.objects.exists()
 
 
+@pytest.mark.slow
 def test_two_who_click_at_once_have_it_run_once(foreign: Foreign) -> None:
     foreign.worker("one")
     kept = failed(foreign, foreign.send("fail"))

@@ -109,12 +109,13 @@ class Post:
         return told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pool", "acks"),
     [
         ("prefork", "early"),
-        pytest.param("prefork", "late", marks=pytest.mark.slow),
-        pytest.param("threads", "early", marks=pytest.mark.slow),
+        ("prefork", "late"),
+        ("threads", "early"),
     ],
 )
 def test_whatever_celery_accepts_is_kept_and_runs_once_as_it_came(foreign: Foreign, pool: str, acks: str):

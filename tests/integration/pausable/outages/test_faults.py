@@ -65,7 +65,8 @@ def check(lives: Lives, outcomes: list[Outcome]) -> None:
     assert struck >= 0.7 * len(outcomes), "the others were of statements that come by now and then"
 
 
-@pytest.mark.parametrize("acks", ["early", pytest.param("late", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("acks", ["early", "late"])
 def test_a_connection_that_breaks_loses_and_doubles_nothing(foreign_behind: Foreign, proxy: PostgresProxy, acks: str):
     from tests.support.delivery_lives import spread
 

@@ -44,16 +44,17 @@ def restart(proxy: PostgresProxy) -> None:
 OUTAGES: dict[str, Callable[[PostgresProxy], None]] = {"cut": cut, "restarted": restart}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("outage", "acks"),
     [
         ("cut", "early"),
-        pytest.param("cut", "late", marks=pytest.mark.slow),
-        pytest.param("restarted", "early", marks=pytest.mark.slow),
-        pytest.param("restarted", "late", marks=pytest.mark.slow),
+        ("cut", "late"),
+        ("restarted", "early"),
+        ("restarted", "late"),
     ],
 )
-@pytest.mark.parametrize("pool", ["prefork", pytest.param("threads", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_all_run_once_after_a_pause_with_an_outage(
     foreign_behind: Foreign, proxy: PostgresProxy, outage: str, acks: str, pool: str
 ):

@@ -59,6 +59,7 @@ def test_what_decides_about_a_message_is_broken_off_too(foreign_behind: Foreign,
     assert foreign_behind.ended(sent) == ["SUCCESS", 3]
 
 
+@pytest.mark.slow
 @pytest.mark.req("W-22")
 def test_a_worker_ends_while_nobody_answers_its_goodbye(foreign_behind: Foreign, proxy: PostgresProxy):
     foreign_behind.worker("one", "-c", "1", FOREIGN_OPTIONS=QUICK)
@@ -73,6 +74,7 @@ def test_a_worker_ends_while_nobody_answers_its_goodbye(foreign_behind: Foreign,
             pytest.fail(foreign_behind.workers.said("one")[-3000:])
 
 
+@pytest.mark.slow
 @pytest.mark.req("M-05")
 def test_a_hold_that_was_heard_of_and_gone_before_it_was_read_stays_nowhere(foreign: Foreign):
     """What is heard is obeyed before it is read; what is read then is the same as before."""

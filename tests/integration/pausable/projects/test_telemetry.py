@@ -104,6 +104,7 @@ def test_a_park_is_no_error_and_both_halves_are_of_one_trace(foreign: Foreign, t
     assert [one["status"] for one in told.spans("fail")] == ["ERROR"]
 
 
+@pytest.mark.slow
 def test_what_a_hold_stops_before_its_first_line_opens_nothing(foreign: Foreign, told: Told):
     env = {**foreign.env, "FOREIGN_TELEMETRY": str(told.path)}
 

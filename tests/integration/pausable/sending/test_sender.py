@@ -346,6 +346,7 @@ def take_from_the_queue(count: int) -> None:
     assert count == 0
 
 
+@pytest.mark.slow
 def test_a_broker_that_takes_nothing_is_let_alone_and_what_comes_after_the_refused_is_sent():
     keep(250, headers={"compression": "application/x-own"})
     keep(5)

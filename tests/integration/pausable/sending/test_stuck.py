@@ -339,6 +339,7 @@ def _connection(**options: Any) -> Any:
     return current_app.connection_for_read(**options)
 
 
+@pytest.mark.slow
 def test_a_renamed_task_runs_once_under_its_new_name(foreign: Foreign):
     hold()
     keep(2, task="gone")

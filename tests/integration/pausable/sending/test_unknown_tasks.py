@@ -19,6 +19,7 @@ def rename() -> None:
     assert stuck.rename(OLD, NEW, actor=OPERATOR, reason="renamed in 2.0")
 
 
+@pytest.mark.slow
 def test_a_task_that_a_deploy_has_renamed_waits_until_a_person_says_its_new_name(foreign: Foreign):
     foreign.worker("one")
     kept = foreign.keep(("bill", 1), ("bill", 2))
