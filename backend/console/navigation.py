@@ -15,11 +15,12 @@ from automation.contrib.credits import conf as credits_conf
 from automation.errors import AutomationError
 from automation.gate import installed_code
 from automation.models.work import WorkSlice
-from backend.console import access, card, palette, throughput
+from backend.console import access, palette
 from backend.console.credits.page import PAGE as CREDITS
-from backend.console.failures_page import PAGE as FAILURES
+from backend.console.failures.page import PAGE as FAILURES
 from backend.console.lanes.page import PAGE as LANES
 from backend.console.overview.page import PAGE as OVERVIEW
+from backend.console.run import card, throughput
 from backend.console.runs.page import PAGE as RUNS
 from backend.console.schedules.page import PAGE as SCHEDULES
 from backend.console.sentences import PHRASES

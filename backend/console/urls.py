@@ -7,8 +7,11 @@ from django.contrib.auth.views import LogoutView
 from django.urls import path
 from django.views.generic import RedirectView
 
-from backend.console import access, by_name, controls, files, new_run, run_page, sign_in
+from backend.console import access, sign_in
 from backend.console.credits import usage as credit_usage
+from backend.console.new_run import page as new_run
+from backend.console.run import by_name, controls, files
+from backend.console.run import page as run_page
 from backend.console.schedules import form as schedule_form
 from pause_manager.console.urls import patterns
 

@@ -14,7 +14,8 @@ from automation.models import AutomationRun
 from automation.reports import payload_access
 from automation.runs import capacity_override, chosen_retries, lifecycle, retries
 from automation.runs.lifecycle import Outcome
-from backend.console import access, failures
+from backend.console import access
+from backend.console.run import failures
 from pause_manager.actor import Actor
 from pause_manager.console.pages import Action, Done, Refused, Request
 

@@ -14,7 +14,7 @@ from django.test import Client
 from automation.errors import TransitionRefused
 from automation.models import AutomationRun, Lifecycle
 from automation.runs import chosen_retries, lifecycle
-from backend.console import failures
+from backend.console.failures.signatures import signature_of
 from pause_manager import holds
 from pause_manager.models import ControlEvent, Hold
 from tests.support.api_users import OPERATE, PAYLOADS, VIEW, make_user
@@ -250,4 +250,4 @@ def test_failures_of_all_visible_runs_stand_on_one_page_and_a_group_is_retried_t
     ],
 )
 def test_the_signature_is_what_was_raised_without_its_numbers(error: str, line: str) -> None:
-    assert failures.signature_of(error) == line
+    assert signature_of(error) == line

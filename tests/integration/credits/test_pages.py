@@ -13,8 +13,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from automation.contrib.credits.models import Billing, Price, RunCredits, Transfer
-from backend.console import card
-from backend.console.card import Rights
+from backend.console.run import card
+from backend.console.run.card import Rights
 from tests.support.credit_books import CREDIT, assert_sound, balance, funded_site, price_of
 from tests.support.factories import drain, make_run
 

@@ -12,7 +12,7 @@ from django.test import Client
 from automation.models import AutomationRun, WorkSlice
 from automation.reports import throughput
 from automation.runs import lifecycle
-from backend.console import throughput as chart
+from backend.console.run import throughput as chart
 from tests.support.factories import OPERATOR, drain, make_run, settle
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -12,7 +12,8 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from automation.errors import TransitionRefused
 from automation.runs import capacity_override, lifecycle, retries
-from backend.console import access, answers, card
+from backend.console import access
+from backend.console.run import answers, card
 from pause_manager.actor import Actor
 
 VERBS = {
@@ -60,4 +61,4 @@ def answer(request: HttpRequest, run_id: UUID) -> HttpResponse:
 def _card(request: HttpRequest, run_id: UUID, refusal: str) -> HttpResponse:
     run = access.visible_run(request, run_id)
     found = card.context(run, card.Rights.of(request.user)) | {"refusal": refusal}
-    return render(request, "console/_control_response.html", found, status=409 if refusal else 200)
+    return render(request, "console/run/_control_response.html", found, status=409 if refusal else 200)

@@ -14,8 +14,9 @@ from automation.models import AutomationRun, Lifecycle, StageRun
 from automation.models.work import ItemFailure, WorkItem
 from automation.reports import payload_access
 from automation.runs.retries import RETRYABLE
-from backend.console import access, card, failures, run_log, throughput, timeline
-from backend.console.outputs import Output, results_of
+from backend.console import access
+from backend.console.run import card, failures, log, throughput, timeline
+from backend.console.run.outputs import Output, results_of
 from pause_manager import workloads
 from pause_manager.models import ControlEvent
 
@@ -48,7 +49,7 @@ def page(request: HttpRequest, run_id: UUID) -> HttpResponse:
     }
     found["refresh_url"] = _refresh_url(request, found["outputs"])
     found["groups"], found["is_more_failed"] = failures.groups_of(run, stage_runs, titles, is_shown=rights.payloads)
-    return render(request, "console/run.html", found)
+    return render(request, "console/run/page.html", found)
 
 
 def _refresh_url(request: HttpRequest, shown: dict[str, Any]) -> str:
@@ -143,6 +144,6 @@ def _events(request: HttpRequest, run: AutomationRun, titles: dict[str, str]) ->
         events = events.filter(pk__lt=before)
     rows = workloads.events_for(request.user, events[: PAGE_SIZE + 1])
     return {
-        "lines": run_log.entries_of(rows[:PAGE_SIZE], titles),
+        "lines": log.entries_of(rows[:PAGE_SIZE], titles),
         "next": rows[PAGE_SIZE - 1].pk if len(rows) > PAGE_SIZE else None,
     }

@@ -16,9 +16,10 @@ from automation.models import AutomationRun, Site
 from automation.pipeline import Pipeline, all_pipelines, get_pipeline, pacing
 from automation.runs import creation, run_names
 from automation.runs.lane_moves import PRIORITIES
-from backend.console import access, run_source
+from backend.console import access
+from backend.console.new_run import sources
+from backend.console.new_run.preview import Preview, estimate_of
 from backend.console.param_fields import ParamField, given_params
-from backend.console.run_preview import Preview, estimate_of
 from pause_manager.actor import Actor
 
 NOT_PREVIEWED = "Check the preview, then start."
@@ -40,7 +41,7 @@ def page(request: HttpRequest) -> HttpResponse:
     given = (request.POST if request.method == "POST" else request.GET).dict()
     error = ""
     preview = None
-    again = run_source.run_named(request.user, given["again"]) if given.get("again") else None
+    again = sources.run_named(request.user, given["again"]) if given.get("again") else None
     if again is not None and request.method != "POST":
         given = _of_run(request, again) | given
     try:
@@ -50,7 +51,7 @@ def page(request: HttpRequest) -> HttpResponse:
     sites = Site.objects.visible_to(request.user).taking_runs().order_by("name")[:500]
     if request.method == "POST" and not error:
         try:
-            source = run_source.read(request, given, chosen)
+            source = sources.read(request, given, chosen)
             if source and "seen" in given:
                 preview = Preview(source.read.report, source.digest)
             if preview is None or preview.digest == given["seen"]:
@@ -69,7 +70,7 @@ def page(request: HttpRequest) -> HttpResponse:
         "error": error,
         "preview": preview,
         "again": again,
-        "may_repeat": again is not None and run_source.may_repeat(request.user, again),
+        "may_repeat": again is not None and sources.may_repeat(request.user, again),
         "estimate": estimate_of(site, chosen.slug, preview.report.count if preview else None),
         "ahead": lane_order.ahead_of_new(site.slug) if site is not None else [],
         "priorities": [str(one) for one in PRIORITIES],
@@ -77,7 +78,7 @@ def page(request: HttpRequest) -> HttpResponse:
         "are_rules_open": any(given.get(name) for name in ("timeout", "after", "pacing"))
         or given.get("priority", USUAL_PRIORITY) != USUAL_PRIORITY,
     }
-    return render(request, "console/start.html", context, status=422 if error else 200)
+    return render(request, "console/new_run/page.html", context, status=422 if error else 200)
 
 
 @require_POST
@@ -88,16 +89,16 @@ def preview(request: HttpRequest) -> HttpResponse:
     given = request.POST.dict()
     try:
         chosen = get_pipeline(given.get("pipeline", ""))
-        if not run_source.is_given(request, given):
-            return render(request, "console/_preview.html")
-        source = run_source.read(request, given, chosen)
+        if not sources.is_given(request, given):
+            return render(request, "console/new_run/_preview.html")
+        source = sources.read(request, given, chosen)
     except AutomationError as refusal:
-        return render(request, "console/_preview.html", {"refusal": str(refusal)})
+        return render(request, "console/new_run/_preview.html", {"refusal": str(refusal)})
     if source is None:
-        return render(request, "console/_preview.html")
+        return render(request, "console/new_run/_preview.html")
     shown = Preview(source.read.report, source.digest)
     estimate = estimate_of(_site(request, given), chosen.slug, shown.report.count)
-    return render(request, "console/_preview.html", {"preview": shown, "estimate": estimate})
+    return render(request, "console/new_run/_preview.html", {"preview": shown, "estimate": estimate})
 
 
 def _of_run(request: HttpRequest, run: AutomationRun) -> dict[str, str]:
@@ -107,7 +108,7 @@ def _of_run(request: HttpRequest, run: AutomationRun) -> dict[str, str]:
         found |= {"timeout": f"{run.timeout_seconds / 60:g}", "timeout_unit": "minutes"}
     if run.pacing:
         found["pacing"] = " ".join(pacing.words(run.pacing))
-    return found | ({"same": str(run.pk)} if run_source.may_repeat(request.user, run) else {})
+    return found | ({"same": str(run.pk)} if sources.may_repeat(request.user, run) else {})
 
 
 def _site(request: HttpRequest, given: dict[str, str]) -> Site | None:

@@ -18,7 +18,8 @@ from automation.models import AutomationRun, Lifecycle
 from automation.models.tables import ITEM_FAILURE, STAGE
 from automation.reports import payload_access
 from automation.runs.retries import RETRYABLE
-from backend.console import access, failures
+from backend.console import access
+from backend.console.failures.signatures import signature_of
 from backend.console.runs.actions import retry_items
 from backend.console.runs.audience import Audience
 from pause_manager.console.pages import Action, Context, Done, Page, Query, Refused, Request
@@ -101,7 +102,7 @@ def groups_of(runs: Sequence[AutomationRun], *, is_shown: bool) -> list[Group]:
     order = {run.pk: index for index, run in enumerate(runs)}
     found: dict[tuple[str, str, str], Group] = {}
     for run_id, slug, title, error, at in sorted(rows, key=lambda row: order[row[0]]):
-        signature = failures.signature_of(error) if is_shown else payload_access.error_class(error)
+        signature = signature_of(error) if is_shown else payload_access.error_class(error)
         name = by_id[run_id].pipeline
         group = found.get((name, slug, signature))
         if group is None:

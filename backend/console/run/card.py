@@ -20,7 +20,8 @@ from automation.reports import explanation, payload_access, progress, run_figure
 from automation.reports.item_labels import label_of
 from automation.runs import start_conditions
 from automation.runs.retries import RETRYABLE
-from backend.console import access, answers, card_lines
+from backend.console import access
+from backend.console.run import answers, card_lines
 from pause_manager.console.live.sse import Update
 from pause_manager.models import ControlEvent, Hold
 from pause_manager.probes import processes
@@ -142,7 +143,7 @@ def update(run_id: UUID, rights: Rights) -> Update | None:
     if run is None:
         return None
     found = context(run, rights)
-    return Update(render_to_string("console/_card.html", found), page_version(found))
+    return Update(render_to_string("console/run/_card.html", found), page_version(found))
 
 
 def page_version(found: dict[str, Any]) -> str:

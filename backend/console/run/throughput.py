@@ -13,8 +13,8 @@ from django.template.loader import render_to_string
 from automation.models import AutomationRun, StageRun
 from automation.reports import throughput
 from automation.reports.throughput import Step
-from backend.console import timeline
 from backend.console.overview.charts import nice
+from backend.console.run import timeline
 from pause_manager.console.live.sse import Update
 
 WIDTH, HEIGHT = timeline.WIDTH, 120.0
@@ -87,4 +87,4 @@ def update(run_id: UUID) -> Update | None:
     if run is None:
         return None
     found = drawing(run, list(run.stages.order_by("position")))
-    return Update(render_to_string("console/_throughput.html", {"throughput": found, "run": run}))
+    return Update(render_to_string("console/run/_throughput.html", {"throughput": found, "run": run}))

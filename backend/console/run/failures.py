@@ -1,8 +1,7 @@
-"""Failed items of a run, grouped by signature: the class of the error and the first line of its text."""
+"""Failed items of a run, grouped by signature."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,12 +12,11 @@ import orjson
 from automation.models import AutomationRun, StageRun
 from automation.models.work import ItemFailure
 from automation.reports import payload_access
+from backend.console.failures.signatures import signature_of
 
 LOOKED_AT = 2_000
 """Failures of a run that are grouped: the first by stage and key."""
 EXAMPLES = 5
-LONGEST = 300
-_NUMBERS = re.compile(r"\d+(?:\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -47,22 +45,6 @@ class Group:
     last: datetime
     retry: str
     items: list[Item] = field(default_factory=list)
-
-
-def signature_of(error: str) -> str:
-    """The last line of a traceback, or the first of another text; numbers in it do not tell errors apart."""
-    return _NUMBERS.sub("#", line_of(error))[:LONGEST]
-
-
-def line_of(error: str) -> str:
-    """``Class: text``: what a traceback ends with, else the first line."""
-    lines = [line for line in error.strip().splitlines() if line.strip()]
-    if not lines:
-        return "no text"
-    if not lines[0].startswith("Traceback"):
-        return lines[0]
-    raised = [line for line in lines[1:] if line[:1].strip() and not line.startswith("Traceback")]
-    return raised[-1] if raised else lines[-1]
 
 
 def groups_of(
