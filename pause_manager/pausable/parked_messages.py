@@ -1,4 +1,4 @@
-"""Messages of tasks in the pause queue: parked while held, confirmed once when they come back.
+"""Messages of tasks in the pause queue: parked while held, admitted when they come back.
 
 Whatever is written here is written under the turn of a delivery, and may be written again by the same turn: when the
 answer to a COMMIT is lost, the second try finds the first one's work and changes nothing.
@@ -7,8 +7,7 @@ answer to a COMMIT is lost, the second try finds the first one's work and change
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
@@ -16,14 +15,12 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
-from django.db.models import Q
 from django.db.models.functions import Now
 
 from pause_manager import pause_queue
 from pause_manager.actor import SYSTEM, Actor
 from pause_manager.capacity.needs import Needs
-from pause_manager.messaging.headers import deaths
-from pause_manager.messaging.message import Delivery, ref_of
+from pause_manager.messaging.message import Delivery
 from pause_manager.messaging.readable import clean, readable
 from pause_manager.messaging.remainder import Remainder
 from pause_manager.models import Hold, PauseQueueEntry, RunningTask
@@ -31,14 +28,14 @@ from pause_manager.nodes import watching
 from pause_manager.nodes.machines import identity
 from pause_manager.observability import audit
 from pause_manager.pausable import places, running_tasks
+from pause_manager.pausable.confirmations import UNTAGGED, came_back_dead
 from pause_manager.pause_queue import transitions, writer
-from pause_manager.pause_queue.transitions import CONFIRM, DISCARD, REVOKE, UNCONFIRM
-from pause_manager.resources import answered, throttle
+from pause_manager.pause_queue.transitions import CONFIRM
 from pause_manager.resources import places as resource_places
+from pause_manager.resources import throttle
 
 logger = logging.getLogger("pause_manager.pausable.parked_messages")
 
-_UNTAGGED = "untagged:"
 _SAME_MESSAGE = timedelta(minutes=10)
 """For so long a message without a name that comes again, with the id of one that was parked, is taken for that one.
 
@@ -48,11 +45,6 @@ Only a sender without us gives it none (see ``message_ids``). Longer would take 
 _COVERING = f"""
     SELECT scope, kind, reason FROM {Hold._meta.db_table}
      WHERE released_at IS NULL AND scope = ANY(%s) ORDER BY id FOR SHARE
-"""
-
-_FINISHED = f"""
-    WITH gone AS ({running_tasks.END}, uses), forgotten AS ({writer.FORGET_CONTENT})
-    SELECT DISTINCT unnest(uses) FROM gone
 """
 
 
@@ -151,7 +143,7 @@ def park_remainder(delivery: Delivery, permit: Permit | None, rest: Remainder) -
                 logger.warning("%s was parked already, or taken for lost and is run elsewhere.", delivery.ref)
                 return
             entry = _locked(permit.entry)
-        key = delivery.key or f"{_UNTAGGED}{delivery.turn}"
+        key = delivery.key or f"{UNTAGGED}{delivery.turn}"
         if rest.failure is not None:
             tries = rest.failure["tries"]
             why = f"It has failed {'once' if tries == 1 else f'{tries} times'}: {rest.failure['error']}"
@@ -172,7 +164,7 @@ def park_again(delivery: Delivery, permit: Permit) -> None:
                 return
             entry = _locked(permit.entry)
         hold = _covering([*delivery.scopes, f"node:{identity.name()}"])
-        key = delivery.key or f"{_UNTAGGED}{delivery.turn}"
+        key = delivery.key or f"{UNTAGGED}{delivery.turn}"
         pk = _park(delivery, entry, hold or "a hold that has been released", key=key)
         if hold is None:
             pause_queue.send_on([pk], actor=SYSTEM, reason="nothing holds it any more")
@@ -183,28 +175,6 @@ def park_unknown(delivery: Delivery, reason: str) -> None:
     with _bounded():
         if not _was_parked(delivery):
             _park(delivery, None, reason, problem=PauseQueueEntry.Problem.UNKNOWN_TASK)
-
-
-def finished(turns: Collection[UUID]) -> set[str]:
-    """Delete the rows of ``turns``, whose tasks have ended, and the bodies of the messages that they came by.
-
-    Returns the resources that they have used, which have answered.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute(_FINISHED, {"turns": list(turns)})
-        used = {row[0] for row in cursor.fetchall()}
-    answered(used)
-    return used
-
-
-def redelivered(turns: Collection[UUID]) -> None:
-    """Let the messages of ``turns`` be confirmed again: their tasks were broken off, and the broker redelivers them."""
-    with transaction.atomic():
-        with connection.cursor() as cursor:
-            cursor.execute(running_tasks.END, {"turns": list(turns)})
-            entries = [row[0] for row in cursor.fetchall() if row[0] is not None]
-        if entries:
-            transitions.apply(UNCONFIRM, PauseQueueEntry.objects.filter(pk__in=entries))
 
 
 @contextmanager
@@ -241,7 +211,7 @@ def _entry_of(named: tuple[int, int], delivery: Delivery) -> PauseQueueEntry | N
 def _was_parked(delivery: Delivery) -> bool:
     """Whether this message, or a delivery of it before this one, is in the pause queue or was sent on from it."""
     # The tag alone is how releases before this one have named it.
-    names = [name for name in (delivery.key, delivery.tag) if name] or [f"{_UNTAGGED}{delivery.turn}"]
+    names = [name for name in (delivery.key, delivery.tag) if name] or [f"{UNTAGGED}{delivery.turn}"]
     entries = PauseQueueEntry.objects.filter(message_key__in=names)
     if delivery.key or not delivery.is_redelivered:
         return entries.exists()
@@ -304,7 +274,7 @@ def _park(
         "uses": list(delivery.uses),
         "problem": problem,
     }
-    key = key or delivery.key or f"{_UNTAGGED}{delivery.turn}"
+    key = key or delivery.key or f"{UNTAGGED}{delivery.turn}"
     pk, is_written = writer.park_message(entry.pk if entry is not None else None, key, content, address)
     if is_written:
         audit.record("parked", scope=delivery.ref, actor=SYSTEM, reason=reason, details={"entry": pk})
@@ -315,58 +285,3 @@ def _failure(entry: PauseQueueEntry) -> Mapping[str, Any] | None:
     """What a person has decided that the task of ``entry`` fails with."""
     failure: Mapping[str, Any] | None = entry.failure if entry.answer == PauseQueueEntry.Answer.FAIL else None
     return failure
-
-
-def confirm_once(named: tuple[int, int], key: str, turn: UUID, *, is_redelivered: bool) -> bool:
-    """Confirm the entry of a message whose task confirms nothing itself; False if another message has confirmed it.
-
-    ``key`` is the broker's own name for the message, the same when it is delivered again: what is redelivered after a
-    crash is confirmed again, as any message would be. Where the broker has none, ``turn`` names this delivery.
-    """
-    pk, generation = named
-    confirmed_by = key or f"{_UNTAGGED}{turn}"
-    is_this = Q(confirmed_by=confirmed_by)
-    if not key and is_redelivered:
-        is_this |= Q(confirmed_by__startswith=_UNTAGGED)
-    sent = PauseQueueEntry.objects.filter(Q(confirmed_at=None) | is_this, pk=pk, generation=generation)
-    return bool(transitions.apply(CONFIRM, sent, confirmed_by=confirmed_by))
-
-
-def came_back_dead(named: tuple[int, int], headers: Mapping[str, Any]) -> bool:
-    """Whether a message with these headers was dead-lettered since it was sent, and its entry has been answered.
-
-    Its task or the broker has refused it, and the project's topology brings it back: it is to run again. One that died
-    before anybody answered for it still has its entry, and one that died before it was kept has died no more since.
-    """
-    died = deaths(headers)
-    if not died:
-        return False
-    pk, generation = named
-    answered = PauseQueueEntry.objects.filter(pk=pk, generation=generation, outcome="sent", confirmed_at__isnull=False)
-    message = answered.values_list("message", flat=True).first()
-    return message is not None and died != deaths(message.get("headers") or {})
-
-
-def discard(named: tuple[int, int]) -> None:
-    """Close the entry of a message that a worker has thrown away by Celery's own rules (revoked, expired)."""
-    pk, generation = named
-    sent = PauseQueueEntry.objects.filter(pk=pk, generation=generation)
-    # In this order: one that is revoked in between is found by the second.
-    if not transitions.apply(DISCARD, sent.filter(revoked_at=None)):
-        transitions.apply(REVOKE, sent.filter(revoked_at__isnull=False))
-
-
-def is_revoked(named: tuple[int, int]) -> bool:
-    """Whether the task of this message was revoked while it waited."""
-    return PauseQueueEntry.objects.filter(pk=named[0], revoked_at__isnull=False).exists()
-
-
-def mark_revoked(task_ids: Iterable[str] = (), stamps: Mapping[str, Sequence[str]] | None = None) -> int:
-    """Note in the entries of these tasks, and of those with any of these stamps, that they were revoked; how many.
-
-    No worker starts them any more, whatever it remembers.
-    """
-    ids = list(task_ids)
-    of_signatures = [int(one[7:]) for one in ids if re.fullmatch(r"parked-\d{1,18}", one)]
-    cleaned = {clean(name): [clean(one) for one in values] for name, values in (stamps or {}).items()}
-    return writer.mark_revoked([ref_of(one) for one in ids], of_signatures, cleaned)

@@ -22,7 +22,7 @@ from pause_manager.messaging.message import Delivery
 from pause_manager.messaging.remainder import Remainder
 from pause_manager.nodes.machines import identity
 from pause_manager.observability import audit, metrics
-from pause_manager.pausable import every_task, is_pausable, parked_messages, uses_of
+from pause_manager.pausable import confirmations, every_task, is_pausable, parked_messages, uses_of
 from pause_manager.resources.places import NotYet
 from pause_manager.scopes import resource
 from pause_manager.slots import gpus, shared_state
@@ -167,12 +167,12 @@ class Decisions:
             return partial(_is_kept, request)
         if not is_pausable(request.task):
             assert request.entry is not None
-            if parked_messages.is_revoked(request.entry):
+            if confirmations.is_revoked(request.entry):
                 return request.end_as_revoked
-            is_taken_up = parked_messages.confirm_once(
+            is_taken_up = confirmations.confirm_once(
                 request.entry, delivery.tag, delivery.turn, is_redelivered=delivery.is_redelivered
             )
-            if is_taken_up or parked_messages.came_back_dead(request.entry, delivery.headers):
+            if is_taken_up or confirmations.came_back_dead(request.entry, delivery.headers):
                 return partial(self._submit, request, parked_messages.Permit(delivery.turn))
             logger.info("A message of entry %d.%d was delivered again: it has been taken up.", *request.entry)
             return partial(_is_kept, request)
@@ -225,7 +225,7 @@ class Decisions:
     def _keep_rest(self, request: PausableRequest, delivery: Delivery, rest: Remainder) -> Callable[[], None]:
         parked_messages.park_remainder(delivery, request.turn, rest)
         if request.id in celery_state.revoked:  # while it ran: this worker would not start its rest
-            parked_messages.mark_revoked([str(request.id)])
+            confirmations.mark_revoked([str(request.id)])
         return partial(_is_kept, request)
 
     def _return(self, request: PausableRequest) -> None:
@@ -261,7 +261,7 @@ def _is_kept(request: PausableRequest) -> None:
 
 
 def _close(entry: tuple[int, int]) -> None:
-    parked_messages.discard(entry)
+    confirmations.discard(entry)
 
 
 def _tell_of(request: PausableRequest, reason: str) -> None:

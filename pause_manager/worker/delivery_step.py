@@ -20,7 +20,7 @@ from pause_manager import conf, pause_queue
 from pause_manager.messaging.headers import ENTRY, parse_entry
 from pause_manager.messaging.message import Delivery
 from pause_manager.models import PauseQueueEntry
-from pause_manager.pausable import guard_tasks_of_any_class, is_pausable, parked_messages
+from pause_manager.pausable import confirmations, guard_tasks_of_any_class, is_pausable, parked_messages
 from pause_manager.worker.decisions import decisions
 from pause_manager.worker.event_loop import event_loop
 from pause_manager.worker.reliable_ack import AckFailureLogger
@@ -131,11 +131,11 @@ def _take_up(consumer: Any, entry: tuple[int, int], message: Any, go_on: Callabl
     is_redelivered = bool((message.delivery_info or {}).get("redelivered"))
 
     def answer() -> Callable[[], Any] | None:
-        if parked_messages.is_revoked(entry):
-            parked_messages.discard(entry)
+        if confirmations.is_revoked(entry):
+            confirmations.discard(entry)
             return partial(_as_revoked, str(message.headers.get("id")), go_on)
-        is_taken_up = parked_messages.confirm_once(entry, key, turn, is_redelivered=is_redelivered)
-        if is_taken_up or parked_messages.came_back_dead(entry, message.headers):
+        is_taken_up = confirmations.confirm_once(entry, key, turn, is_redelivered=is_redelivered)
+        if is_taken_up or confirmations.came_back_dead(entry, message.headers):
             # Of a connection that was lost it is delivered again.
             return go_on if consumer.connection is on else None
         logger.info("A message of entry %d.%d was delivered again: it has been taken up.", *entry)

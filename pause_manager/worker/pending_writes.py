@@ -15,7 +15,7 @@ from django.db import Error as DatabaseError
 from pause_manager import database
 from pause_manager.database.thread import database_thread
 from pause_manager.observability import metrics
-from pause_manager.pausable import parked_messages, redispatch
+from pause_manager.pausable import confirmations, redispatch
 from pause_manager.worker.event_loop import event_loop
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class PendingWrites:
         if not turns:
             return
         try:
-            if parked_messages.finished(turns):
+            if confirmations.finished(turns):
                 redispatch.send_for_places()
         except Exception as error:
             if database.sqlstate(error) == LOCKED:

@@ -15,7 +15,7 @@ from uuid import UUID
 from celery.worker import state as celery_state
 
 from pause_manager.messaging import broker
-from pause_manager.pausable import is_pausable, parked_messages, uses_of
+from pause_manager.pausable import confirmations, is_pausable, uses_of
 from pause_manager.slots import shared_state
 from pause_manager.worker.open_requests import State, open_requests
 from pause_manager.worker.pending_writes import PendingWrites
@@ -195,7 +195,7 @@ def send_back(request: PausableRequest) -> Callable[[], None]:
 
 
 def come_again(turn: UUID) -> None:
-    parked_messages.redelivered([turn])
+    confirmations.redelivered([turn])
 
 
 def _has_begun(request: PausableRequest) -> bool:

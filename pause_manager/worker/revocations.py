@@ -13,7 +13,7 @@ from typing import Any
 from celery.utils.functional import maybe_list
 from celery.worker.control import Panel
 
-from pause_manager.pausable import parked_messages
+from pause_manager.pausable import confirmations
 from pause_manager.worker.decisions import decisions
 
 Command = Callable[..., Any]
@@ -52,4 +52,4 @@ def _by_stamps(named: Mapping[str, Any]) -> None:
 
 
 def _mark(**what: Any) -> None:
-    parked_messages.mark_revoked(**what)
+    confirmations.mark_revoked(**what)

@@ -11,7 +11,7 @@ from pause_manager import manager, times, workloads
 from pause_manager.capacity.needs import Needs
 from pause_manager.messaging.message import Delivery
 from pause_manager.models import PauseQueueEntry, RunningTask
-from pause_manager.pausable import PausableTask, parked_messages, redispatch
+from pause_manager.pausable import PausableTask, confirmations, parked_messages, redispatch
 from pause_manager.pause_queue.writer import Parked
 from pause_manager.probes import processes
 from pause_manager.probes.processes import host_name
@@ -161,7 +161,7 @@ def test_a_worker_that_was_taken_for_lost_finds_its_row_no_more(late: PausableTa
     lose()
     redispatch.reconcile()
 
-    parked_messages.finished([turn])
+    confirmations.finished([turn])
 
     assert RunningTask.objects.get().lost_at is not None, "the place is that of the next run"
     assert parked_messages.admit(returned(late)) is not None

@@ -18,7 +18,7 @@ from pause_manager.actor import CAPACITY
 from pause_manager.capacity.needs import Needs
 from pause_manager.messaging import broker
 from pause_manager.models import PauseQueueEntry
-from pause_manager.pausable import parked_messages
+from pause_manager.pausable import confirmations
 from pause_manager.pause_queue import delivery, returning
 from pause_manager.pause_queue.writer import Parked
 from tests.support.foreign_project import QUEUE, Foreign, reconciled
@@ -133,7 +133,7 @@ def test_what_is_taken_up_is_not_sent_again():
         sent = PauseQueueEntry.objects.unconfirmed().filter(pk=entry.pk)
 
         took, reopened = race(
-            partial(parked_messages.confirm_once, (entry.pk, 1), f"tag-{start}", uuid4(), is_redelivered=False),
+            partial(confirmations.confirm_once, (entry.pk, 1), f"tag-{start}", uuid4(), is_redelivered=False),
             partial(returning.reopen, sent, "lost"),
         )
 
@@ -145,13 +145,13 @@ def test_what_is_taken_up_is_not_sent_again():
 def test_an_entry_knows_the_message_that_it_was_taken_up_by():
     entry = park("import:1", "add", 1, 1)
     send(entry)
-    take_up = partial(parked_messages.confirm_once, (entry.pk, 1))
+    take_up = partial(confirmations.confirm_once, (entry.pk, 1))
 
     assert take_up("first", uuid4(), is_redelivered=False)
     assert not take_up("second", uuid4(), is_redelivered=False)
     assert take_up("first", uuid4(), is_redelivered=True), "after a crash"
     assert not take_up("", uuid4(), is_redelivered=True), "AMQP names no message; this one was another's"
-    assert not parked_messages.confirm_once((entry.pk, 2), "first", uuid4(), is_redelivered=False), (
+    assert not confirmations.confirm_once((entry.pk, 2), "first", uuid4(), is_redelivered=False), (
         "nothing was sent so often"
     )
 
@@ -159,7 +159,7 @@ def test_an_entry_knows_the_message_that_it_was_taken_up_by():
 def test_a_message_without_a_name_is_known_by_its_turn():
     entry = park("import:1", "add", 1, 1)
     send(entry)
-    take_up = partial(parked_messages.confirm_once, (entry.pk, 1), "")
+    take_up = partial(confirmations.confirm_once, (entry.pk, 1), "")
     turn = uuid4()
 
     assert take_up(turn, is_redelivered=False)

@@ -9,7 +9,7 @@ import pytest
 from celery import current_app
 
 from pause_manager.models import ControlEvent, PauseQueueEntry
-from pause_manager.pausable import parked_messages
+from pause_manager.pausable import confirmations, parked_messages
 from tests.integration.pausable.canvas.test_plain_signatures import PLAIN, park, send
 from tests.support.deliveries import delivery
 from tests.support.foreign_project import Foreign, hold, reconciled, release, waiting
@@ -142,10 +142,10 @@ def test_a_revoke_by_stamps_marks_what_carries_one_of_them_and_nothing_else():
     sent = kept_with(stamped_headers=["colour"], stamps={"colour": "green"})
     PauseQueueEntry.objects.filter(pk=sent.pk).update(outcome="sent", finished_at=sent.paused_at, generation=1)
 
-    assert parked_messages.mark_revoked(stamps={"colour": ["green", "blue"]}) == 3
-    assert parked_messages.mark_revoked(stamps={"colour": ["green", "blue"]}) == 0, "once is enough"
+    assert confirmations.mark_revoked(stamps={"colour": ["green", "blue"]}) == 3
+    assert confirmations.mark_revoked(stamps={"colour": ["green", "blue"]}) == 0, "once is enough"
 
     marked = set(PauseQueueEntry.objects.filter(revoked_at__isnull=False).values_list("pk", flat=True))
     assert marked == {green.pk, several.pk, sent.pk}
-    assert parked_messages.mark_revoked([other.message["headers"]["id"], "no-such-task"]) == 1  # type: ignore[index]
-    assert not parked_messages.is_revoked((bare.pk, 1))
+    assert confirmations.mark_revoked([other.message["headers"]["id"], "no-such-task"]) == 1  # type: ignore[index]
+    assert not confirmations.is_revoked((bare.pk, 1))

@@ -11,7 +11,7 @@ from pause_manager import manager
 from pause_manager.capacity.needs import Needs
 from pause_manager.checks import check_policies_of_tasks
 from pause_manager.models import PauseQueueEntry, RunningTask
-from pause_manager.pausable import PausableTask, parked_messages
+from pause_manager.pausable import PausableTask, confirmations, parked_messages
 from pause_manager.pause_queue.admission import QUEUED_BEHIND
 from pause_manager.pause_queue.writer import Parked
 from tests.integration.pausable.messages.test_settling import needy, returned, task  # noqa: F401  (fixtures)
@@ -54,7 +54,7 @@ def test_a_new_task_does_not_pass_what_waits_and_is_no_larger(needy: PausableTas
     node(cores=10)
     assert manager.poll().sent == 1
     assert [message.task for message in messages()] == ["others.work"], "the older one goes first"
-    assert parked_messages.confirm_once(
+    assert confirmations.confirm_once(
         (PauseQueueEntry.objects.get(ref="import:1").pk, 1), "its tag", uuid4(), is_redelivered=False
     )
     assert manager.poll().sent == 1

@@ -17,7 +17,7 @@ from pause_manager import manager, workloads
 from pause_manager.capacity.needs import Needs
 from pause_manager.messaging.message import Delivery
 from pause_manager.models import ControlEvent, Hold, PauseQueueEntry, RunningTask
-from pause_manager.pausable import PausableTask, parked_messages, redispatch, running_tasks
+from pause_manager.pausable import PausableTask, confirmations, parked_messages, redispatch, running_tasks
 from pause_manager.pause_queue import writer
 from pause_manager.probes.processes import host_name
 from pause_manager.worker.request import queue_of_message
@@ -191,7 +191,7 @@ def test_a_task_with_needs_waits_for_room_and_counts_as_load(needy: PausableTask
 
     assert turn is not None
     assert [load.needs.cpu for load in workloads.allocations_by_node()[host_name()]] == [1]
-    parked_messages.finished([turn.id])
+    confirmations.finished([turn.id])
     assert workloads.allocations_by_node() == {}
 
 

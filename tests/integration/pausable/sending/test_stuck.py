@@ -19,7 +19,7 @@ from pause_manager.database import batches
 from pause_manager.messaging import broker, broker_connection
 from pause_manager.models import ControlEvent, PauseQueueEntry
 from pause_manager.nodes import known_tasks, members
-from pause_manager.pausable import parked_messages, redispatch
+from pause_manager.pausable import confirmations, redispatch
 from pause_manager.pause_queue import stuck, writer
 from pause_manager.pause_queue.stuck import InvalidEntryCommand, Selection
 from tests.support.api_users import client_of
@@ -137,8 +137,8 @@ def test_revoked_tasks_are_marked_once():
     entries = keep(3)
     ids = [entry.ref.removeprefix("task:") for entry in entries[:2]]
 
-    assert parked_messages.mark_revoked([*ids, "of-nobody"]) == 2
-    assert parked_messages.mark_revoked(ids) == 0
+    assert confirmations.mark_revoked([*ids, "of-nobody"]) == 2
+    assert confirmations.mark_revoked(ids) == 0
     assert PauseQueueEntry.objects.filter(revoked_at=None).count() == 1
     assert [event.after for event in events("revoked")] == [{"revoked": True}] * 2
 
@@ -193,7 +193,7 @@ class TestVerbs:
         entry = sent_one()
         assert stuck.drop(Selection((entry.pk,)), actor=OPERATOR, reason="nobody needs it") == [entry.pk]
 
-        assert not parked_messages.confirm_once((entry.pk, 1), "tag", uuid4(), is_redelivered=False)
+        assert not confirmations.confirm_once((entry.pk, 1), "tag", uuid4(), is_redelivered=False)
         assert stuck.drop(Selection((entry.pk,)), actor=OPERATOR, reason="again") == []
         (event,) = events("dropped")
         assert (event.before or {})["outcome"] == "sent"
