@@ -27,7 +27,9 @@ from automation.items import keys
 from automation.pipeline import AnyStage, Payload, Pipeline, item_types
 from automation.pipeline.checks import check_pipeline
 from automation.pipeline.payloads import UnfitPayload, encode
-from automation.testing.trial import Failure, Item, MemoryArtifacts, Question, StageResult, Trial, make_context
+from automation.testing.memory_artifacts import MemoryArtifacts
+from automation.testing.results import Failure, Item, Question, StageResult
+from automation.testing.trial import Trial, make_context
 
 __all__ = [
     "Failure",

@@ -4,126 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import io
 import logging
 import time
-import traceback
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import IO, Any
-from uuid import UUID
+from typing import Any
 
 import orjson
 
 from automation.conf import AutomationSettings
-from automation.files.storage import CHUNK_BYTES, Content
 from automation.items import keys
 from automation.pipeline import AnyStage, BaseStage, FreezeLane, GroupStage, NeedsInput, Payload, item_types
-from automation.pipeline.context import Artifacts, AsyncStageContext, Interrupted, StageContext
+from automation.pipeline.context import AsyncStageContext, Interrupted, StageContext
 from automation.pipeline.hooks import LoopSetup, without_assignment
 from automation.pipeline.item_types import Reader
 from automation.pipeline.params import AGENT
 from automation.pipeline.payloads import UnfitPayload, encode, of_wrong_type
 from automation.pipeline.retry_policy import is_tried_again
 from automation.pipeline.stage import is_async
-
-RUN_ID = UUID(int=0)
-"""The id of every run here."""
-Item = tuple[str, bytes]
-"""Key and JSON object."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An item, or group, that failed for good; of a hook ``key`` is its name, and ``item`` is ``None``."""
-
-    key: str
-    item: Any
-    error: BaseException
-    attempts: int = 1
-
-    def __str__(self) -> str:
-        return f"{type(self.error).__name__}: {self.error}"
-
-    @property
-    def traceback(self) -> str:
-        """As Python prints it."""
-        return "".join(traceback.format_exception(self.error))
-
-
-@dataclass
-class Question:
-    """What an item, or group, or hook has asked (``NeedsInput``)."""
-
-    key: str
-    item: Any
-    text: str
-    choices: tuple[str, ...] = ()
-    answer: str | None = None
-    """``None``: nobody answered, and the stage stopped there."""
-
-
-@dataclass
-class StageResult:
-    """What became of the items of one stage."""
-
-    slug: str
-    title: str = ""
-    items: int = 0
-    """How many it was given."""
-    failures: list[Failure] = field(default_factory=list)
-    seconds: float = 0.0
-    is_interrupted: bool = False
-    """Whether it was stopped: at a checkpoint (``stop_at_checkpoint``), by a question or by a freeze."""
-    questions: list[Question] = field(default_factory=list)
-    frozen: str = ""
-    """Why it froze its lane (``FreezeLane``); empty if it did not."""
-    is_done_here: bool = True
-    """False of a stage that agents do: it was not tried."""
-    made: list[Item] = field(default_factory=list)
-    """Key and JSON of each output."""
-    done: set[str] = field(default_factory=set)
-    """Keys of the items, or groups, that were done or have failed."""
-    parts: dict[str, tuple[bytes, list[Item]]] = field(default_factory=dict)
-    """Of items that are not done: the state that was committed last, as JSON, and the outputs before it."""
-
-    @property
-    def outputs(self) -> list[Payload]:
-        """In order, as the next stage gets them."""
-        return [orjson.loads(encoded) for _, encoded in self.made]
-
-    @property
-    def states(self) -> dict[str, Any]:
-        """Of items that are not done, by key: what they would find in ``ctx.state``."""
-        return {key: orjson.loads(state) for key, (state, _) in self.parts.items()}
-
-
-class MemoryArtifacts(Artifacts):
-    """Artifacts of one run in memory; ``files`` is shared by its stages."""
-
-    def __init__(self, stage_slug: str, files: dict[str, bytes], run_id: UUID = RUN_ID) -> None:
-        self._run_id = run_id
-        self._stage_slug = stage_slug
-        self.files = files
-
-    def open(self, name: str, *, stage: str | None = None) -> IO[bytes]:
-        full = self.name(name, stage=stage)
-        if full not in self.files:
-            raise FileNotFoundError(full)
-        return io.BytesIO(self.files[full])
-
-    def read(self, name: str, *, stage: str | None = None) -> bytes:
-        with self.open(name, stage=stage) as file:
-            return file.read()
-
-    def exists(self, name: str, *, stage: str | None = None) -> bool:
-        return self.name(name, stage=stage) in self.files
-
-    def delete(self, name: str) -> None:
-        self.files.pop(self.name(name), None)
-
-    def _write(self, name: str, full: str, source: Content) -> None:
-        self.files[full] = b"".join(iter(lambda: source.read(CHUNK_BYTES), b""))
+from automation.testing.memory_artifacts import RUN_ID, MemoryArtifacts
+from automation.testing.results import Failure, Item, Question, StageResult
 
 
 def make_context(
