@@ -14,7 +14,7 @@ from automation.api.base import AutomationView
 from automation.api.compat import choice
 from automation.api.compat.serializers import SITE, SiteQuery
 from automation.api.runs import selection
-from automation.api.runs.serializers import PacingField
+from automation.api.runs.fields import PacingField
 from automation.api.schedules.serializers import CLOCK
 from automation.api.schema import COMMAND, READ, answers
 from automation.errors import InvalidSchedule

@@ -6,7 +6,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from automation.api.runs.serializers import ItemsField, PacingField
+from automation.api.runs.fields import ItemsField, PacingField
 from automation.models import Schedule, ScheduleOccurrence
 from automation.schedules import report
 from pause_manager.api.http.pagination import PageQuery
