@@ -45,9 +45,8 @@ def test_a_chunk_looks_at_its_own_rows_whatever_the_statistics_say():
 
 def statements_of_a_loop(items: int) -> int:
     run = make_run("buffered", items=items)
-    with CaptureQueriesContext(
-        connection,
-    ) as captured:
+    connection.close()  # each loop on a fresh connection: one that has claimed often prepares its statements
+    with CaptureQueriesContext(connection) as captured:
         run_loop(run)
     run.refresh_from_db()
     assert run.lifecycle == Lifecycle.COMPLETED
