@@ -31,8 +31,3 @@ class Dice:
     def shuffled(self, options: Sequence[T]) -> list[T]:
         left = list(options)
         return [left.pop(self.below(len(left))) for _ in range(len(options))]
-
-    def some(self, options: Sequence[T], count: int) -> list[T]:
-        """``count`` of ``options``, or all, in their order."""
-        kept = set(self.shuffled(range(len(options)))[:count])
-        return [option for index, option in enumerate(options) if index in kept]

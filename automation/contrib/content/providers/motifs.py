@@ -35,14 +35,6 @@ class Canvas:
         self._draw.rounded_rectangle(area, radius=0.012 * self.width, fill=(*color, alpha))
 
 
-def hills(canvas: Canvas, palette: Palette, dice: Dice) -> None:
-    canvas.disc(dice.between(0.68, 0.88), dice.between(0.2, 0.34), 0.12, palette.bright)
-    for layer in range(4):
-        share = layer / 3
-        color = mixed(palette.middle, palette.deep, 0.15 + 0.75 * share)
-        crest(canvas, 0.5 + 0.13 * layer, 0.09 - 0.012 * layer, color, dice)
-
-
 def crest(canvas: Canvas, base: float, height: float, color: RGB, dice: Dice, alpha: int = 255) -> None:
     """Fills everything under a line of three sine waves around ``base``."""
     phases = [dice.between(0, math.tau) for _ in range(3)]
@@ -64,23 +56,6 @@ def waves(canvas: Canvas, palette: Palette, dice: Dice) -> None:
     for layer in range(6):
         color = mixed(palette.middle, palette.deep, layer / 6)
         crest(canvas, 0.58 + 0.075 * layer, 0.022, color, dice, 235)
-
-
-def rooftops(canvas: Canvas, palette: Palette, dice: Dice) -> None:
-    canvas.disc(0.82, 0.22, 0.09, palette.bright)
-    for row, base in enumerate((0.62, 0.76, 0.92)):
-        x = dice.between(-0.06, 0)
-        while x < 1:
-            width, height = dice.between(0.08, 0.15), dice.between(0.1, 0.24)
-            wall = mixed(palette.middle, palette.deep, 0.25 * row + dice.between(0, 0.3))
-            top = base - height
-            canvas.polygon([(x, 1), (x, top), (x + width / 2, top - 0.1), (x + width, top), (x + width, 1)], wall)
-            if dice.below(3):
-                size = width * 0.18
-                canvas.box(
-                    x + width * 0.4, top + 0.05, x + width * 0.4 + size, top + 0.05 + size * 1.9, palette.bright, 220
-                )
-            x += width * 0.97
 
 
 def circles(canvas: Canvas, palette: Palette, dice: Dice) -> None:
@@ -113,43 +88,6 @@ def grid(canvas: Canvas, palette: Palette, dice: Dice) -> None:
                 canvas.disc(left + 0.0365, top + 0.0685, 0.04, palette.bright)
 
 
-def petals(canvas: Canvas, palette: Palette, dice: Dice) -> None:
-    for x, y, size in ((0.77, 0.5, 0.34), (0.97, 0.95, 0.22), (0.58, 0.98, 0.18)):
-        count = 7 + dice.below(4)
-        turn = dice.between(0, math.tau)
-        for number in range(count):
-            angle = turn + math.tau * number / count
-            color = mixed(palette.middle, palette.bright, number / count)
-            petal(canvas, x, y, angle, size, color)
-        canvas.disc(x, y, size * 0.2, palette.bright)
-
-
-def petal(canvas: Canvas, x: float, y: float, angle: float, length: float, color: RGB, width: float = 0.32) -> None:
-    """A pointed oval from (x, y) outwards; ``length`` is a share of the height."""
-    ratio = canvas.height / canvas.width
-    points: list[Point] = []
-    for step in range(41):
-        along = step / 20 if step <= 20 else (40 - step) / 20
-        side = math.sin(along * math.pi) * width * (1 if step <= 20 else -1)
-        dx = (math.cos(angle) * along - math.sin(angle) * side) * length
-        dy = (math.sin(angle) * along + math.cos(angle) * side) * length
-        points.append((x + dx * ratio, y + dy))
-    canvas.polygon(points, color, 170)
-
-
-def leaves(canvas: Canvas, palette: Palette, dice: Dice) -> None:
-    for stem in range(4):
-        x = 0.56 + 0.13 * stem + dice.between(-0.03, 0.03)
-        top = dice.between(0.12, 0.42)
-        color = mixed(palette.middle, palette.bright, dice.between(0, 0.8))
-        canvas.polygon([(x - 0.003, 1.02), (x - 0.001, top), (x + 0.001, top), (x + 0.003, 1.02)], color)
-        y, is_left = top, False
-        while y < 0.98:
-            angle = -math.pi / 2 + (-0.9 if is_left else 0.9)
-            petal(canvas, x, y + 0.05, angle, 0.2, color, 0.24)
-            y, is_left = y + 0.075, not is_left
-
-
 def ribbons(canvas: Canvas, palette: Palette, dice: Dice) -> None:
     for number in range(7):
         base = 0.15 + 0.12 * number
@@ -160,10 +98,7 @@ def ribbons(canvas: Canvas, palette: Palette, dice: Dice) -> None:
         canvas.polygon([*upper, *lower], color, 215)
 
 
-PAINTERS: dict[str, Painter] = {
-    "hills": hills, "road": hills, "rooftops": rooftops, "circles": circles, "bowls": circles, "books": bars,
-    "steps": bars, "grid": grid, "waves": waves, "petals": petals, "leaves": leaves, "ribbons": ribbons,
-}  # fmt: skip
+PAINTERS: dict[str, Painter] = {"ribbons": ribbons, "circles": circles, "grid": grid, "steps": bars, "waves": waves}
 
 
 def painter_of(prompt: str, dice: Dice) -> Painter:
