@@ -63,12 +63,13 @@ class PreparedStatement:
         Raises what the database does; then ask :func:`stopped`.
         """
         uses = _uses.setdefault(connection.connection, Counter())
-        uses[self.name] += 1
-        if _stopped or uses[self.name] <= SEEN_BEFORE:
+        if _stopped or uses[self.name] < SEEN_BEFORE:
             cursor.execute(self.sql, values)
+            uses[self.name] += 1
             return
-        if uses[self.name] == SEEN_BEFORE + 1:
-            cursor.execute(self._prepare)
+        if uses[self.name] == SEEN_BEFORE:
+            cursor.execute(self._prepare)  # outlives a rollback; if it fails, it is tried again
+            uses[self.name] += 1
         cursor.execute(self._execute, values)
 
 

@@ -70,6 +70,25 @@ def test_a_claim_that_is_not_planned_obeys_a_hold_and_takes_each_slice_once():
     assert leases.claim(stage, worker("a")) is None
 
 
+def test_a_statement_that_could_not_be_prepared_is_prepared_by_the_next_use():
+    statement = PreparedStatement("test", "SELECT size + %(x)s FROM boxes", {"x": "integer"})
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TEMP TABLE boxes AS SELECT 5 AS size")
+        for _ in range(SEEN_BEFORE):
+            statement.run(cursor, {"x": 1})
+        cursor.execute("ALTER TABLE boxes RENAME TO cases")
+        with pytest.raises(DatabaseError) as refused:
+            statement.run(cursor, {"x": 1})
+        assert not prepared.stopped(refused.value)
+        cursor.execute("ALTER TABLE cases RENAME TO boxes")
+
+        for _ in range(2):
+            statement.run(cursor, {"x": 1})
+            assert cursor.fetchall() == [(6,)]
+
+    assert sum(plans("test")) == 2
+
+
 def test_a_column_of_another_type_stops_preparing_and_the_next_is_carried_out():
     statement = PreparedStatement("test", "SELECT size, %(x)s + 1 FROM boxes WHERE '100%%' LIKE '%%'", {"x": "integer"})
     with connection.cursor() as cursor:
