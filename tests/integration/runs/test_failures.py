@@ -248,11 +248,16 @@ def test_a_loop_whose_lease_was_lost_while_it_committed_behind_writes_nothing_mo
         if payload["n"] == 2:
             until(taken)
 
+    def reaped() -> bool:
+        """Again where a checkpoint that was under way has renewed the lease after it was ended."""
+        expire_leases(run)
+        reconciler.reap()
+        return not WorkSlice.objects.filter(lease_token__isnull=False).exists()
+
     with scripted(script):
         loop = in_thread(lambda: run_loop(run))
         wait_until(lambda: WorkSlice.objects.filter(cursor="000").exists())
-        expire_leases(run)
-        reconciler.reap()
+        wait_until(reaped)
         taken.set()
         loop.join()
     committed = [output["n"] for output in outputs(run)]
