@@ -11,6 +11,7 @@ class PauseManagerConfig(AppConfig):
     def ready(self) -> None:
         # They register system checks, receivers and the bootstep.
         from pause_manager import bootsteps, checks, overrides, workloads  # noqa: F401
+        from pause_manager.database import compilation  # noqa: F401
         from pause_manager.messaging import event_stream  # noqa: F401
         from pause_manager.nodes.threshold_overrides import NodeThreshold, PipelineThreshold
         from pause_manager.pausable.workload import PausableTasks

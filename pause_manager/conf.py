@@ -100,6 +100,9 @@ class PauseManagerSettings:
     """A resource that answers again after "too much" is asked by twice as many at once after each of these steps."""
     longest_throttle_seconds: float = 600.0
     """A resource that says "too much" again and again is asked again after twice as long each time, up to this."""
+    jit: bool = False
+    """Let PostgreSQL compile statements on the default database's connections, if its own setting ``jit`` says so. It
+    compiles some of ours for seconds, each time they run."""
     policy: dict[str, Any] = field(default_factory=dict)
     """Options of the capacity policy, in groups, below."""
     pipeline_policies: dict[str, Any] = field(default_factory=dict)
