@@ -125,3 +125,11 @@ def test_no_test_begins_after_the_end_and_none_that_may_run_for_too_long(tmp_pat
     assert "1 passed, 1 skipped in" in ran("inf")
     assert guards.TOO_LONG in ran("inf")
     assert guards.NO_TIME in ran("0")
+
+
+def test_groups_are_kept_together(request: pytest.FixtureRequest):
+    """With a pytest that it does not know, xdist passes over groups without a word."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        pytest.skip("in one process there are no groups")
+
+    assert request.node.nodeid.endswith("@source")

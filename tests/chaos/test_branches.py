@@ -94,6 +94,7 @@ def test_branches_survive_a_kill_in_each_a_pause_in_the_middle_and_a_restart(fle
     assert all(note.at < first for stage in ("right", "third") for note in run.ledger.starts(stage))
 
 
+@pytest.mark.slow
 def test_a_cancel_ends_all_branches(fleet: Fleet):
     run = Run(fleet)
     run.wait_until_at("left", 1)

@@ -10,6 +10,7 @@ from tests.chaos.runs import Run
 pytestmark = [pytest.mark.chaos, pytest.mark.xdist_group("chaos")]
 
 
+@pytest.mark.slow
 def test_an_item_that_kills_its_worker_is_given_up(fleet: Fleet, report):
     run = Run(fleet, items=10, poison=11)
 

@@ -188,7 +188,13 @@ def test_a_member_cannot_make_a_site_for_another_account() -> None:
     assert list(Site.objects.filter(name="New").values_list("slug", flat=True)) == ["new-ours"]
 
 
-@pytest.mark.parametrize("name", ["automationrun", "stagerun", "workitem", "workslice", "itemfailure"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "automationrun",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("stagerun", "workitem", "workslice", "itemfailure")),
+    ],
+)
 def test_a_list_costs_the_same_number_of_queries_however_long(name: str) -> None:
     client = make_user("root", is_superuser=True)
     url = reverse(f"admin:automation_{name}_changelist")

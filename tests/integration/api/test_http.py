@@ -74,6 +74,7 @@ def test_a_script_creates_pauses_resumes_and_cancels_with_its_token(server, toke
 
 
 @pytest.mark.req("P-31")
+@pytest.mark.slow
 def test_a_parked_run_is_started_anyway_with_force(server, token, settings, site, viewer):
     from rest_framework.authtoken.models import Token
 
@@ -154,6 +155,7 @@ def test_a_session_needs_its_csrf_token_to_change_anything(server, site):
     assert "CSRF" in forged.json()["message"]
 
 
+@pytest.mark.slow
 def test_schema_and_documentation_are_served_from_here(server, token):
     schema = server.get("/api/schema/?format=json", headers=token).json()
     page = server.get("/api/docs/", headers=token)

@@ -116,9 +116,23 @@ def _copy(work: LeasedSlice) -> LeasedSlice:
     return LeasedSlice(**vars(work))
 
 
-@settings(max_examples=25, suppress_health_check=list(HealthCheck))
-@given(steps=st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 1)), min_size=5, max_size=40))
+HISTORIES = st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 1)), min_size=5, max_size=40)
+
+
+@settings(max_examples=10, suppress_health_check=list(HealthCheck))
+@given(steps=HISTORIES)
 def test_the_ledger_says_what_the_outputs_cost_after_any_history(steps: list[tuple[str, int]]):
+    play_and_check(steps)
+
+
+@pytest.mark.slow
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@given(steps=HISTORIES)
+def test_and_after_many_more(steps: list[tuple[str, int]]):
+    play_and_check(steps)
+
+
+def play_and_check(steps: list[tuple[str, int]]) -> None:
     empty_tables()
     play = Play()
 

@@ -166,7 +166,7 @@ def _using(definition: dict[str, object] | None) -> dict[str, object]:
     return {**(definition or {}), "uses": ["openai"]}
 
 
-@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(n, marks=pytest.mark.slow) for n in range(2, 8))])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 8))])
 def test_every_state_is_counted_as_it_is_explained(seed: int):
     chaos = Chaos(seed)
     seen: Counter[str] = Counter()

@@ -71,6 +71,7 @@ def is_over() -> bool:
 
 
 @pytest.mark.req("P-16", "P-20")
+@pytest.mark.slow
 def test_it_runs_once_whatever_becomes_of_its_message(foreign: Foreign, process_env: dict[str, str]):
     # Its sender ends between the commit and the sending.
     never_sent = park("import:1", "add", 1, 1)
