@@ -13,12 +13,13 @@ from pause_manager.errors import InvalidHold
 from pause_manager.models import PauseQueueEntry
 from pause_manager.pause_queue.admission import DECISIONS, admit_on, judge, should_pause, suits_here, verdicts
 from pause_manager.pause_queue.poller import Poll, poll
-from pause_manager.pause_queue.writer import Parked
+from pause_manager.pause_queue.writer import WithheldDispatch
 from pause_manager.scopes import is_run
 
 __all__ = [
     "DECISIONS",
     "Poll",
+    "WithheldDispatch",
     "admit_on",
     "force_pause",
     "force_resume",
@@ -32,7 +33,7 @@ __all__ = [
 ]
 
 
-def pause_work(items: Sequence[Parked], *, reason: str, details: dict[str, Any] | None = None) -> int:
+def pause_work(items: Sequence[WithheldDispatch], *, reason: str, details: dict[str, Any] | None = None) -> int:
     """Withhold the dispatches: an entry each, and a capacity hold on those that are runs. Returns how many wait."""
     return pause_queue.park(items, reason=reason, details=details or {})
 

@@ -81,7 +81,7 @@ class Job:
     @property
     def scopes(self) -> list[str]:
         """Every scope whose holds cover it."""
-        return gate.scopes_at_work(self.run, self.stage, node=self.agent.node)
+        return gate.covering_scopes(self.run, self.stage, node=self.agent.node)
 
     def keep(self) -> Stop | None:
         """Extend the lease; returns the reason to stop at the next item, if there is one."""

@@ -21,7 +21,7 @@ from pause_manager.models import PauseQueueEntry
 from pause_manager.nodes import watching
 from pause_manager.observability import metrics
 from pause_manager.pause_queue.admission import QUEUED_BEHIND, AdmissionController, open_admission
-from pause_manager.pause_queue.writer import Parked
+from pause_manager.pause_queue.writer import WithheldDispatch
 from pause_manager.probes.sample import Sample
 
 logger = logging.getLogger("automation.dispatch.admission")
@@ -166,7 +166,7 @@ def park(admission: Admission) -> None:
             lock_runs([str(run_id) for run_id in runs])
             manager.pause_work(
                 [
-                    Parked(
+                    WithheldDispatch(
                         ref=scopes.run(run_id),
                         task_name=GO_ON,
                         args=[str(run_id)],

@@ -10,8 +10,8 @@ from automation.gate.predicate import (
     OPEN,
     OPEN_IF_PLAIN,
     VALUE_TYPES,
+    covering_scopes,
     holds_of_all_nodes,
-    scopes_at_work,
     scopes_of,
     values,
 )
@@ -26,6 +26,7 @@ __all__ = [
     "Place",
     "Reason",
     "blocked",
+    "covering_scopes",
     "explain",
     "explain_each",
     "holds_of_all_nodes",
@@ -34,7 +35,6 @@ __all__ = [
     "may_start",
     "place_in_line",
     "places_in_line",
-    "scopes_at_work",
     "scopes_of",
     "values",
 ]

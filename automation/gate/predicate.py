@@ -100,7 +100,7 @@ def scopes_with(run: AutomationRun, stage_runs: Iterable[StageRun]) -> list[str]
     return [*_scopes(run), *sorted(queues), *sorted(used)]
 
 
-def scopes_at_work(run: AutomationRun, stage: Definition, *, node: str | None) -> list[str]:
+def covering_scopes(run: AutomationRun, stage: Definition, *, node: str | None) -> list[str]:
     """Every scope whose holds reach who works for ``run`` on ``node``, in ``stage``.
 
     ``None`` is the machine of the worker, which knows what that is called by the time it looks.

@@ -113,7 +113,7 @@ class StageLoop:
             answers=lambda key: self._items.answers.of(key) if self._items.answers is not None else {},
         )
         self._set_up = hooks.LoopSetup(self._ctx, lambda coroutine: self._items.run(coroutine))
-        here = gate.scopes_at_work(self.run_row, self._declared, node=None)
+        here = gate.covering_scopes(self.run_row, self._declared, node=None)
         self._slot = standalone.take_slot(here, loop_heartbeat.between_slices(stage_run.pk))
         self._check_should_stop = self._slot.check
         """(whether to stop before the next item, why). From memory; the worker's supervisor keeps it true."""
@@ -147,7 +147,7 @@ class StageLoop:
     @property
     def scopes(self) -> list[str]:
         """Every scope whose holds reach it."""
-        return gate.scopes_at_work(self.run_row, self._declared, node=self.node)
+        return gate.covering_scopes(self.run_row, self._declared, node=self.node)
 
     def run(self) -> Ending:
         """Work until told to stop. Leaves no lease behind, whatever happens, unless the process is killed."""

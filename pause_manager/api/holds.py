@@ -62,7 +62,7 @@ def _scopes() -> serializers.ListField:
     )
 
 
-class PlaceSerializer(StrictSerializer):
+class PlaceHoldsSerializer(StrictSerializer):
     """Holds to place, or to give another mode, reason or end."""
 
     scopes = _scopes()
@@ -120,13 +120,13 @@ class HoldList(FleetView):
         description="All or nothing. `node:*` means every known node, `queue:*` every queue that a live worker serves. "
         "The fleet and runs have endpoints of their own.",
         parameters=schema.COMMAND,
-        request=PlaceSerializer,
+        request=PlaceHoldsSerializer,
         responses=schema.answers({200: PlacedSerializer}, *schema.COMMANDS, 404),
         tags=["v1"],
     )
     @idempotent
     def post(self, request: Request) -> Response:
-        given = self.body(PlaceSerializer)
+        given = self.body(PlaceHoldsSerializer)
         seconds = given.get("expires_in_seconds")
         outcome = bulk_holds.place(
             given["scopes"],

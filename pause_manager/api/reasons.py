@@ -22,7 +22,7 @@ class ReasonFiguresSerializer(serializers.Serializer[Any]):
     figures = serializers.DictField(help_text="What it rests on; of a hold `scope`, `kind`, `mode` and `expires_at`.")
 
 
-class PlaceSerializer(serializers.Serializer[Any]):
+class LinePositionSerializer(serializers.Serializer[Any]):
     """A place in line."""
 
     may_start = serializers.BooleanField(help_text="Whether nothing keeps it.")
@@ -34,7 +34,7 @@ class PlaceSerializer(serializers.Serializer[Any]):
     )
 
 
-class WaitExplanationSerializer(PlaceSerializer):
+class WaitExplanationSerializer(LinePositionSerializer):
     """Every reason why something may not start, in a fixed order; none means that it may."""
 
     reasons = ReasonFiguresSerializer(many=True)

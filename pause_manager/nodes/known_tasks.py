@@ -36,7 +36,7 @@ class UnknownName:
 
 
 @dataclass(frozen=True)
-class Parked:
+class StuckMessages:
     """What nobody would take up, or takes up."""
 
     unknown: list[UnknownName]
@@ -58,7 +58,7 @@ _LOOK = f"""
 """
 
 
-def look() -> Parked:
+def stuck_messages() -> StuckMessages:
     """Return what is parked and has no prospect of being run. One statement where nothing waits."""
     return _told(_rows())
 
@@ -69,25 +69,25 @@ def _rows() -> list[Any]:
         return list(cursor.fetchall())
 
 
-def _told(rows: list[Any]) -> Parked:
+def _told(rows: list[Any]) -> StuckMessages:
     waiting = [UnknownName(*row[1:]) for row in rows if not row[0]]
     problems = {row[0]: row[3] for row in rows if row[0]}
     if waiting:
         known, silent = names_by_queue(), _queues_of_silent_workers()
         waiting = [one for one in waiting if one.queue not in silent and one.task_name not in known.get(one.queue, ())]
-    return Parked(waiting, problems)
+    return StuckMessages(waiting, problems)
 
 
 def unknown_names() -> list[UnknownName]:
     """The messages that would find nobody after a resume."""
-    return look().unknown
+    return stuck_messages().unknown
 
 
 _recent_rows = Recent(_rows, lambda rows: sum(row[3] for row in rows))
 
 
-def look_of_late() -> Parked:
-    """The same as :func:`look`, for what is asked all the time: where much waits, it is of some seconds ago."""
+def recent_stuck_messages() -> StuckMessages:
+    """The same, for what is asked all the time: where much waits, it is of some seconds ago."""
     return _told(_recent_rows())
 
 

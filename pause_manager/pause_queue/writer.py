@@ -63,7 +63,7 @@ _REVOKED = f"""
 
 
 @dataclass(frozen=True)
-class Parked:
+class WithheldDispatch:
     """A dispatch to withhold: the signature, where it goes, what it needs. ``ref`` names what waits, once."""
 
     ref: str
@@ -85,7 +85,7 @@ def set_priority(ref: str, priority: int) -> None:
     PauseQueueEntry.objects.waiting().filter(ref=ref).order_by().update(priority=priority)
 
 
-def park(items: Sequence[Parked], *, reason: str, details: dict[str, Any]) -> int:
+def park(items: Sequence[WithheldDispatch], *, reason: str, details: dict[str, Any]) -> int:
     """Write an entry for each of ``items`` and hold those that are runs, in one transaction; returns how many wait.
 
     A ``ref`` that waits already keeps its entry, its time and its place. Raises ``RuntimeError``, having written

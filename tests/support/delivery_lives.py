@@ -30,7 +30,7 @@ from pause_manager.capacity.needs import Needs
 from pause_manager.fleet import drain
 from pause_manager.models import Hold, PauseQueueEntry, RunningTask
 from pause_manager.pausable import redispatch
-from pause_manager.pause_queue.writer import Parked
+from pause_manager.pause_queue.writer import WithheldDispatch
 from tests.support.proxy import Fault, PostgresProxy, Statement, When
 from tests.support.workers import REPOSITORY, eventually
 
@@ -75,7 +75,7 @@ class Here:
         holds.release(["fleet"], actor=OPERATOR, reason="done")
 
     def park(self, key: str) -> None:
-        manager.pause_work([Parked(f"import:{key}", f"{TASKS}.plain", QUEUE, Needs(), [key])], reason="full")
+        manager.pause_work([WithheldDispatch(f"import:{key}", f"{TASKS}.plain", QUEUE, Needs(), [key])], reason="full")
 
     def poll(self) -> None:
         """As beat would have it, with room for all."""

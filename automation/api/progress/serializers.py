@@ -7,7 +7,7 @@ from typing import Any
 from rest_framework import serializers
 
 from automation.reports.status import ALL as STATUSES
-from pause_manager.api.reasons import PlaceSerializer, ReasonFiguresSerializer
+from pause_manager.api.reasons import LinePositionSerializer, ReasonFiguresSerializer
 
 
 class CountsSerializer(serializers.Serializer[Any]):
@@ -71,7 +71,7 @@ class WillStartSerializer(serializers.Serializer[Any]):
     items = serializers.IntegerField(help_text="Not done and not in progress.")
 
 
-class ExplanationSerializer(PlaceSerializer):
+class ExplanationSerializer(LinePositionSerializer):
     """Every reason why the run may not proceed, in a fixed order; none means that it may."""
 
     status = serializers.ChoiceField(choices=STATUSES)

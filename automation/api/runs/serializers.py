@@ -91,7 +91,7 @@ class ResumeSerializer(ReasonSerializer):
     )
 
 
-class PlaceSerializer(ReasonSerializer):
+class RunPlaceSerializer(ReasonSerializer):
     """Another place of a run in its lane: by priority, or by a move."""
 
     priority = serializers.IntegerField(required=False, min_value=1, max_value=5, help_text="1 (first) to 5.")

@@ -28,8 +28,8 @@ from automation.api.runs.serializers import (
     NewRunFormSerializer,
     NewRunSerializer,
     PlacedRunSerializer,
-    PlaceSerializer,
     ResumeSerializer,
+    RunPlaceSerializer,
     RunSerializer,
     shown,
     shown_all,
@@ -108,12 +108,12 @@ class RunDetail(AutomationView):
         description="Never against a dependency: a run that waits for another stays after it (409, `move_refused`). A "
         "run that holds a place of its lane already can get another priority and cannot be moved.",
         parameters=[schema.RUN_ID, *schema.COMMAND_PARAMETERS],
-        request=PlaceSerializer,
+        request=RunPlaceSerializer,
         responses=answers({200: PlacedRunSerializer}, *COMMAND),
     )
     @idempotent
     def patch(self, request: Request, run_id: str) -> Response:
-        run, given = selection.find(request.user, run_id), self.body(PlaceSerializer)
+        run, given = selection.find(request.user, run_id), self.body(RunPlaceSerializer)
         by = {"actor": self.actor, "reason": given["reason"]}
         if "priority" in given:
             moved = lane_moves.set_priority(run.pk, given["priority"], **by)

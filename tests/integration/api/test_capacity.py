@@ -186,9 +186,9 @@ def test_others_see_nothing_of_our_queue_and_a_superuser_all(entry, stranger):
 
     from pause_manager import manager
     from pause_manager.capacity.needs import Needs
-    from pause_manager.pause_queue.writer import Parked
+    from pause_manager.pause_queue.writer import WithheldDispatch
 
-    manager.pause_work([Parked("import:1", "others.work", "control", Needs())], reason="full")
+    manager.pause_work([WithheldDispatch("import:1", "others.work", "control", Needs())], reason="full")
 
     assert client_of(stranger).get(f"{API}pause-queue/").data["results"] == []
     root = client_of(User.objects.create_superuser("root"))

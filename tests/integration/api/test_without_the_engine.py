@@ -13,7 +13,7 @@ from django.db import connection
 from pause_manager import manager, workloads
 from pause_manager.capacity.needs import Needs
 from pause_manager.models import PauseQueueEntry
-from pause_manager.pause_queue.writer import Parked
+from pause_manager.pause_queue.writer import WithheldDispatch
 from tests.support.api_users import client_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -47,7 +47,7 @@ assert not [name for name in sys.modules if name.split(".")[0] in ("automation",
 
 @pytest.fixture
 def entry() -> PauseQueueEntry:
-    manager.pause_work([Parked("import:1", "shop.restock", "shop", Needs())], reason="full")
+    manager.pause_work([WithheldDispatch("import:1", "shop.restock", "shop", Needs())], reason="full")
     return PauseQueueEntry.objects.get(ref="import:1")
 
 

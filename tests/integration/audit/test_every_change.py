@@ -18,7 +18,7 @@ from pause_manager import holds, manager, nodes, pause_queue
 from pause_manager.actor import CAPACITY, SYSTEM, Actor
 from pause_manager.capacity.needs import Needs
 from pause_manager.models import ControlEvent, Hold, PauseQueueEntry
-from pause_manager.pause_queue.writer import Parked
+from pause_manager.pause_queue.writer import WithheldDispatch
 from tests.support.factories import OPERATOR, events, leased, make_run, make_site, settle
 from tests.support.node_factories import make_node
 
@@ -115,7 +115,7 @@ def test_a_cancel_tells_from_where():
 @pytest.mark.req("W-28")
 def test_parking_sending_on_forcing_and_dropping_are_told_once_each():
     def park(ref: str) -> PauseQueueEntry:
-        given = Parked(ref=ref, task_name="tests.nothing", queue="nowhere", needs=Needs(), priority=2)
+        given = WithheldDispatch(ref=ref, task_name="tests.nothing", queue="nowhere", needs=Needs(), priority=2)
         for _ in range(2):  # the second finds it waiting
             manager.pause_work([given], reason="no room", details={"code": "no_room"})
         return PauseQueueEntry.objects.waiting().get(ref=ref)

@@ -18,7 +18,7 @@ from pause_manager.capacity.needs import Needs
 from pause_manager.console.queue import rows
 from pause_manager.models import ControlEvent, Hold, PauseQueueEntry, PollState
 from pause_manager.models.clock import database_now
-from pause_manager.pause_queue.writer import Parked
+from pause_manager.pause_queue.writer import WithheldDispatch
 from tests.support import parked_rows
 from tests.support.factories import OPERATOR, make_run, make_site
 
@@ -62,7 +62,7 @@ def act(client: Client, do: str, entries: list[int], **fields: str) -> tuple[int
 
 def park(site: Site, **values: Any) -> PauseQueueEntry:
     run = make_run(site=site)
-    item = Parked(ref=run.scope, task_name="drill", queue="stages", needs=Needs(cpu=1), **values)
+    item = WithheldDispatch(ref=run.scope, task_name="drill", queue="stages", needs=Needs(cpu=1), **values)
     pause_queue.park([item], reason="No machine has room for 1 core.", details={})
     return PauseQueueEntry.objects.get(ref=run.scope)
 

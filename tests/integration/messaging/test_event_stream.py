@@ -17,7 +17,7 @@ from automation.runs import lifecycle
 from pause_manager import holds, manager
 from pause_manager.capacity.needs import Needs
 from pause_manager.messaging import event_stream
-from pause_manager.pause_queue.writer import Parked
+from pause_manager.pause_queue.writer import WithheldDispatch
 from pause_manager.worker.node_monitor import NodeMonitor
 from tests.integration.nodes.test_node_monitor import Machine, carrying
 from tests.support.factories import OPERATOR, make_run
@@ -101,7 +101,7 @@ def test_yields_and_saturation_of_a_node_are_announced(subscriber: Subscriber) -
 
 @pytest.mark.req("P-34")
 def test_nothing_is_announced_before_it_is_committed_nor_what_was_rolled_back(subscriber: Subscriber) -> None:
-    parked = [Parked("import:1", "others.work", "control", Needs())]
+    parked = [WithheldDispatch("import:1", "others.work", "control", Needs())]
 
     with transaction.atomic():
         manager.pause_work(parked, reason="full")
@@ -117,7 +117,7 @@ def test_nothing_is_announced_before_it_is_committed_nor_what_was_rolled_back(su
 
 
 def test_many_refs_are_told_in_messages_of_a_bounded_size(subscriber: Subscriber) -> None:
-    many = [Parked(f"import:{n}", "others.work", "control", Needs()) for n in range(1_200)]
+    many = [WithheldDispatch(f"import:{n}", "others.work", "control", Needs()) for n in range(1_200)]
 
     manager.pause_work(many, reason="full")
 
@@ -129,7 +129,7 @@ def test_a_pause_stands_while_redis_is_away(subscriber: Subscriber, settings: An
     began = time.monotonic()
     try:
         for number in range(50):
-            manager.pause_work([Parked(f"import:{number}", "others.work", "control", Needs())], reason="full")
+            manager.pause_work([WithheldDispatch(f"import:{number}", "others.work", "control", Needs())], reason="full")
     finally:
         event_stream.publisher.away_until = 0.0
 

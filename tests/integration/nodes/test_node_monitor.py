@@ -24,7 +24,7 @@ from pause_manager.models import ControlEvent, PauseQueueEntry, WorkerNode
 from pause_manager.models.clock import database_seconds
 from pause_manager.nodes import threshold
 from pause_manager.pause_queue.admission import open_admission
-from pause_manager.pause_queue.writer import Parked
+from pause_manager.pause_queue.writer import WithheldDispatch
 from pause_manager.worker.node_monitor import NodeMonitor
 from tests.support.factories import OPERATOR, make_run, run_loop, stage_of, tickets
 from tests.support.pipelines import scripted
@@ -78,7 +78,9 @@ def events(action: str) -> list[ControlEvent]:
 
 
 def wait(cpu: float) -> None:
-    manager.pause_work([Parked(f"import:{next(_refs)}", "others.work", "control", Needs(cpu=cpu))], reason="full")
+    manager.pause_work(
+        [WithheldDispatch(f"import:{next(_refs)}", "others.work", "control", Needs(cpu=cpu))], reason="full"
+    )
 
 
 @pytest.mark.req("P-36", "P-39")

@@ -17,7 +17,7 @@ from pause_manager import manager
 from pause_manager.capacity.needs import Needs
 from pause_manager.models import WaitingSample
 from pause_manager.observability import waiting
-from pause_manager.pause_queue.writer import Parked
+from pause_manager.pause_queue.writer import WithheldDispatch
 from pause_manager.tasks import forget_history, poll
 from tests.support.api_users import client_of, make_user
 from tests.support.factories import OPERATOR, make_run
@@ -65,7 +65,7 @@ class TestWhatWaits:
     def test_is_told_by_the_metric_kept_once_a_minute_and_shown_at_each_door(self, shell):
         run, other = make_run("few", items=3), make_run("few", items=3)
         lifecycle.pause_runs([run.pk, other.pk], actor=OPERATOR)
-        manager.pause_work([Parked("import:1", "others.work", "others", Needs())], reason="full")
+        manager.pause_work([WithheldDispatch("import:1", "others.work", "others", Needs())], reason="full")
 
         assert waiting.record()
         assert not waiting.record() or WaitingSample.objects.filter(work="all").count() == 2, "a minute has begun"

@@ -21,7 +21,7 @@ from pause_manager.capacity.snapshot import GpuView
 from pause_manager.holds.milestones import DRAIN_SECONDS, RESUME_SECONDS
 from pause_manager.nodes import members
 from pause_manager.observability import metrics
-from pause_manager.pause_queue.writer import Parked
+from pause_manager.pause_queue.writer import WithheldDispatch
 from tests.support.factories import OPERATOR, leased, make_run, settle, stage_of
 from tests.support.node_factories import make_node
 from tests.support.scrape import Scrape
@@ -67,7 +67,7 @@ def labels_of(transactional_db: None, settings: Any) -> dict[str, set[str]]:
     questions.ask(stage_of(run), Asking(questions.Kind.QUESTION, "Well?"))
     lifecycle.pause(run.pk, actor=OPERATOR)
     holds.place(["queue:a"], actor=OPERATOR)
-    manager.pause_work([Parked("mine:1", "tests.nothing", "nowhere", Needs())], reason="no room")
+    manager.pause_work([WithheldDispatch("mine:1", "tests.nothing", "nowhere", Needs())], reason="no room")
     reconciler.reconcile()
     manager.poll()
     FAILED.add(pipeline="numbers", stage="echo")

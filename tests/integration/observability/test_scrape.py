@@ -29,7 +29,7 @@ from pause_manager.models.fleet import FleetWorker
 from pause_manager.nodes.persisted_state import PersistedNodeState
 from pause_manager.observability import exposition, metrics
 from pause_manager.pause_queue import parked_tasks
-from pause_manager.pause_queue.writer import Parked
+from pause_manager.pause_queue.writer import WithheldDispatch
 from tests.support.factories import OPERATOR, drain, expire_leases, leased, make_run, make_site, settle
 from tests.support.node_factories import make_node
 from tests.support.scrape import METRICS, renamed
@@ -88,7 +88,7 @@ def test_pending_runs_wait_when_a_wider_hold_keeps_them(scrape, scope):
 def test_holds_and_the_pause_queue_are_told_with_their_ages(scrape):
     holds.place(["fleet"], mode="drain", actor=OPERATOR, reason="upgrade")
     holds.place(["queue:a", "queue:b"], mode="quiesce", actor=OPERATOR)
-    given = [Parked(f"mine:{n}", "tests.nothing", "nowhere", Needs(), priority=2) for n in range(3)]
+    given = [WithheldDispatch(f"mine:{n}", "tests.nothing", "nowhere", Needs(), priority=2) for n in range(3)]
     manager.pause_work(given, reason="no room")
     with connection.cursor() as cursor:
         cursor.execute("UPDATE pause_manager_hold SET created_at = now() - interval '2 hours' WHERE scope = 'queue:b'")
@@ -377,7 +377,7 @@ def site_with_history() -> Any:
     paused = make_run(items=6)
     lifecycle.pause(paused.pk, actor=OPERATOR)
     holds.place(["queue:a"], actor=OPERATOR)
-    manager.pause_work([Parked("mine:1", "tests.nothing", "nowhere", Needs())], reason="no room")
+    manager.pause_work([WithheldDispatch("mine:1", "tests.nothing", "nowhere", Needs())], reason="no room")
     with connection.cursor() as cursor:
         cursor.execute(FINISHED.replace("%(site)s", str(run.site_id)))
     return run.site

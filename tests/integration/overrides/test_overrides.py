@@ -15,7 +15,7 @@ from pause_manager import manager, nodes, overrides, resources
 from pause_manager.capacity.needs import Needs
 from pause_manager.models import ControlEvent, Override, PauseQueueEntry, Resource
 from pause_manager.overrides import InvalidOverride, OverrideRefused, OverrideTargetUnknown
-from pause_manager.pause_queue.writer import Parked
+from pause_manager.pause_queue.writer import WithheldDispatch
 from pause_manager.tasks import expire_holds
 from tests.support.factories import OPERATOR, claim, leased, make_run, make_site, tickets
 from tests.support.node_factories import make_node
@@ -180,7 +180,9 @@ class TestTheConcurrencyOfAStage:
 class TestThePriorityOfARun:
     def test_is_written_over_with_that_of_what_waits_for_room_and_put_back(self):
         run = of_priority(4)
-        manager.pause_work([Parked(run.scope, "automation.go_on", "control", Needs(), priority=4)], reason="full")
+        manager.pause_work(
+            [WithheldDispatch(run.scope, "automation.go_on", "control", Needs(), priority=4)], reason="full"
+        )
 
         override = start("run_priority", run.pk, 1)
 

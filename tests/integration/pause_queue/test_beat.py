@@ -15,7 +15,7 @@ from backend.embedded import die_with_parent
 from pause_manager import manager, nodes
 from pause_manager.capacity.needs import Needs
 from pause_manager.models import PauseQueueEntry
-from pause_manager.pause_queue.writer import Parked
+from pause_manager.pause_queue.writer import WithheldDispatch
 from tests.support.sampled_fleet import HERE
 from tests.support.workers import REPOSITORY, Workers, eventually
 
@@ -59,7 +59,9 @@ def test_beat_polls_and_ends_and_starts_again_cleanly(workers: Workers, tmp_path
     workers.start("control", "-Q", "control,imports", "-P", "solo", env=ENV)
     assert eventually(lambda: nodes.live_node(HERE))
     for turn in (1, 2):
-        parked = Parked(f"import:{turn}", "others.work", "nobody", Needs(cpu=0, memory_mib=1), work_queue="imports")
+        parked = WithheldDispatch(
+            f"import:{turn}", "others.work", "nobody", Needs(cpu=0, memory_mib=1), work_queue="imports"
+        )
         manager.pause_work([parked], reason="full")
         process = beat(workers, tmp_path / f"beat-{turn}.log")
         try:

@@ -25,7 +25,7 @@ from pause_manager.capacity.snapshot import ContainerView
 from pause_manager.models import Machine, PauseQueueEntry, PollState
 from pause_manager.nodes.machines import identity
 from pause_manager.nodes.persisted_state import PersistedNodeState
-from pause_manager.pause_queue.writer import Parked
+from pause_manager.pause_queue.writer import WithheldDispatch
 from pause_manager.probes import processes
 from tests.support.factories import make_run, stage_of, tickets
 from tests.support.node_factories import make_node
@@ -91,7 +91,7 @@ def test_a_fleet_of_one_node_gives_large_work_its_turn():
     Ticket.objects.all().delete()
     for number in range(4):
         assert leased_by(small, str(number)) is not None
-    manager.pause_work([Parked("large:1", "others.work", "control", LARGE)], reason="full")
+    manager.pause_work([WithheldDispatch("large:1", "others.work", "control", LARGE)], reason="full")
     later(3600)
 
     assert manager.poll().sent == 0, "four of eight cores are taken"
@@ -128,7 +128,7 @@ def test_a_claim_that_waits_for_the_node_while_a_poll_keeps_it_is_refused():
     Ticket.objects.all().delete()
     for number in range(4):
         assert leased_by(small, str(number)) is not None
-    manager.pause_work([Parked("large:1", "others.work", "control", LARGE)], reason="full")
+    manager.pause_work([WithheldDispatch("large:1", "others.work", "control", LARGE)], reason="full")
     later(3600)
 
     with transaction.atomic():

@@ -26,7 +26,7 @@ from pause_manager.models import ControlEvent, PauseQueueEntry, PollState, Runni
 from pause_manager.nodes import members
 from pause_manager.pause_queue import outlook
 from pause_manager.pause_queue.ramp import Ramp
-from pause_manager.pause_queue.writer import Parked
+from pause_manager.pause_queue.writer import WithheldDispatch
 from tests.support.factories import make_run, stage_of, tickets
 from tests.support.pipelines import Echo
 from tests.support.sampled_fleet import deliver, node
@@ -198,7 +198,9 @@ def test_nothing_of_a_run_moves_twice_within_the_cooldown_and_that_outlives_the_
 def test_a_task_is_asked_like_a_loop_and_counts_all_that_it_has_done():
     task = task_on("n1", seconds=120)
     long_one = task_on("n2", seconds=Policy().move_repeats_seconds + 60)
-    manager.pause_work([Parked("import:7", "others.work", "tasks", Needs(cpu=8), work_queue="tasks")], reason="full")
+    manager.pause_work(
+        [WithheldDispatch("import:7", "others.work", "tasks", Needs(cpu=8), work_queue="tasks")], reason="full"
+    )
     waited(LONG)
 
     manager.poll()
@@ -235,7 +237,9 @@ def test_nothing_moves_to_where_nobody_serves_its_queue():
     node("n2", foreign=4)
     for name, queues in (("n1", ("tasks", "big")), ("n2", ("big",))):
         members.acknowledge(f"w@{name}", node=name, queues=queues, version=1, owner=f"owner of {name}")
-    manager.pause_work([Parked("import:7", "others.work", "big", Needs(cpu=8), work_queue="big")], reason="full")
+    manager.pause_work(
+        [WithheldDispatch("import:7", "others.work", "big", Needs(cpu=8), work_queue="big")], reason="full"
+    )
     waited(LONG)
 
     manager.poll()

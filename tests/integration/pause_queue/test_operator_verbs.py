@@ -18,7 +18,7 @@ from pause_manager.capacity.needs import Needs
 from pause_manager.models import ControlEvent, PauseQueueEntry, WorkerNode
 from pause_manager.nodes import watching
 from pause_manager.pause_queue import outlook
-from pause_manager.pause_queue.writer import Parked
+from pause_manager.pause_queue.writer import WithheldDispatch
 from pause_manager.worker.node_monitor import NodeMonitor
 from tests.integration.nodes.test_node_monitor import Machine
 from tests.support.factories import OPERATOR, drain, events, make_run, make_site, tickets
@@ -57,7 +57,7 @@ class TestTheSwitch:
     def test_off_lets_all_go_on_that_only_capacity_keeps_and_nothing_asks_any_more(self):
         full()
         run = make_run()
-        manager.pause_work([Parked("import:1", "others.work", "control", Needs())], reason="full")
+        manager.pause_work([WithheldDispatch("import:1", "others.work", "control", Needs())], reason="full")
         assert manager.poll().sent == 0
 
         assert said("capacity", "off", "--reason", "the demo") == (
@@ -248,7 +248,7 @@ class TestStartingAnyway:
 
     def test_entries_are_forced_from_the_shell(self):
         full()
-        manager.pause_work([Parked("import:1", "others.work", "control", Needs())], reason="full")
+        manager.pause_work([WithheldDispatch("import:1", "others.work", "control", Needs())], reason="full")
         entry = PauseQueueEntry.objects.get()
         manager.poll()
         assert "To start one anyway: pause_queue force ENTRY" in said("pause_queue")
@@ -307,7 +307,7 @@ class TestTheFiguresOfNow:
     )
     def test_each_reason_has_a_sentence(self, view, needs, code, sentence):
         node(**view)
-        manager.pause_work([Parked("import:1", "others.work", "control", Needs(cpu=needs))], reason="full")
+        manager.pause_work([WithheldDispatch("import:1", "others.work", "control", Needs(cpu=needs))], reason="full")
 
         assert manager.poll().sent == 0
 
@@ -320,7 +320,7 @@ class TestTheFiguresOfNow:
 
         view = node()
         remembers(cooldown_until=view.sampled_at + 100)
-        manager.pause_work([Parked("import:1", "others.work", "control", Needs())], reason="full")
+        manager.pause_work([WithheldDispatch("import:1", "others.work", "control", Needs())], reason="full")
 
         manager.poll()
 
@@ -344,7 +344,7 @@ def test_no_body_is_read_to_decide():
     from django.test.utils import CaptureQueriesContext
 
     full()
-    manager.pause_work([Parked("import:1", "others.work", "control", Needs())], reason="full")
+    manager.pause_work([WithheldDispatch("import:1", "others.work", "control", Needs())], reason="full")
     with CaptureQueriesContext(connection) as queries:
         manager.poll()
         manager.should_pause(Needs())

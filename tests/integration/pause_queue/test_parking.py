@@ -12,7 +12,7 @@ from pause_manager import capacity, holds, manager, pause_queue, workloads
 from pause_manager.actor import Actor
 from pause_manager.capacity.needs import Needs
 from pause_manager.models import Hold, PauseQueueEntry
-from pause_manager.pause_queue.writer import Parked
+from pause_manager.pause_queue.writer import WithheldDispatch
 from tests.support.factories import OPERATOR, drain, events, leased, make_run, numbers, outputs, run_loop, tickets
 from tests.support.pipelines import scripted
 from tests.support.sampled_fleet import HERE, deliver, full, messages, node, vanish
@@ -331,7 +331,7 @@ def test_nothing_to_withhold_writes_nothing():
 
 @pytest.mark.req("P-11", "P-15")
 def test_every_withheld_dispatch_has_an_entry():
-    parked = [Parked(f"import:{n}", "tests.echo", "control", Needs(), args=[n]) for n in range(5)]
+    parked = [WithheldDispatch(f"import:{n}", "tests.echo", "control", Needs(), args=[n]) for n in range(5)]
 
     assert manager.pause_work(parked, reason="full") == 5
     assert manager.pause_work(parked[:2], reason="full") == 2, "they wait already"

@@ -12,7 +12,7 @@ from pause_manager.capacity.needs import Needs
 from pause_manager.messaging.message import Delivery
 from pause_manager.models import PauseQueueEntry, RunningTask
 from pause_manager.pausable import PausableTask, confirmations, parked_messages, redispatch
-from pause_manager.pause_queue.writer import Parked
+from pause_manager.pause_queue.writer import WithheldDispatch
 from pause_manager.probes import processes
 from pause_manager.probes.processes import host_name
 from tests.integration.pausable.messages.test_settling import needy, returned, task  # noqa: F401  (fixtures)
@@ -56,7 +56,7 @@ def lose() -> None:
 
 
 def others_wait() -> None:
-    manager.pause_work([Parked("import:1", "others.work", "control", Needs(cpu=0.5))], reason="full")
+    manager.pause_work([WithheldDispatch("import:1", "others.work", "control", Needs(cpu=0.5))], reason="full")
 
 
 def loads_here() -> list[float]:

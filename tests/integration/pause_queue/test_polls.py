@@ -22,7 +22,7 @@ from pause_manager.capacity.needs import Needs
 from pause_manager.database import advisory_locks
 from pause_manager.models import ControlEvent, PauseQueueEntry, PollState
 from pause_manager.pause_queue import poller, transitions
-from pause_manager.pause_queue.writer import Parked
+from pause_manager.pause_queue.writer import WithheldDispatch
 from pause_manager.worker import node_monitor
 from tests.support.factories import OPERATOR, drain, make_run
 from tests.support.race import in_thread, race, wait_until_blocked
@@ -38,7 +38,7 @@ def park(*refs: str, needs: Needs = CPU, **options: Any) -> None:
     """Withhold a task of somebody else's for each ref, one after the other."""
     for ref in refs:
         manager.pause_work(
-            [Parked(ref, "others.work", "control", needs, [ref], {"times": 2}, **options)], reason="full"
+            [WithheldDispatch(ref, "others.work", "control", needs, [ref], {"times": 2}, **options)], reason="full"
         )
 
 

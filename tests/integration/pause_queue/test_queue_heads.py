@@ -13,7 +13,7 @@ from pause_manager.actor import SYSTEM
 from pause_manager.capacity.needs import Needs
 from pause_manager.models import PauseQueueEntry
 from pause_manager.pause_queue import heads
-from pause_manager.pause_queue.writer import Parked
+from pause_manager.pause_queue.writer import WithheldDispatch
 from tests.support.sampled_fleet import HERE, node
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("watching")]
@@ -73,9 +73,9 @@ def test_an_admission_reads_no_more_when_more_waits(is_held):
 
 def test_the_first_entries_that_may_not_go_hide_no_other_kind_and_none_behind_them():
     node()
-    parked = [Parked(f"run:{n:08d}-0000-0000-0000-000000000000", "go", "control", Needs()) for n in range(3)]
+    parked = [WithheldDispatch(f"run:{n:08d}-0000-0000-0000-000000000000", "go", "control", Needs()) for n in range(3)]
     manager.pause_work(parked, reason="full")
-    manager.pause_work([Parked("import:1", "others.work", "control", Needs())], reason="full")
+    manager.pause_work([WithheldDispatch("import:1", "others.work", "control", Needs())], reason="full")
     holds.place([one.ref for one in parked], actor=SYSTEM, reason="later")
 
     (kind,) = heads.kinds(0.0)
@@ -89,7 +89,8 @@ def test_of_a_kind_a_poll_takes_the_most_urgent_first_whatever_its_queue_has():
     node(HERE, cores=100)
     for priority in (5, 2, 4):
         manager.pause_work(
-            [Parked(f"import:{priority}", "others.work", "control", Needs(), priority=priority)], reason="full"
+            [WithheldDispatch(f"import:{priority}", "others.work", "control", Needs(), priority=priority)],
+            reason="full",
         )
 
     assert [entry.priority for entry in heads.foremost(1, 0.0)] == [2]

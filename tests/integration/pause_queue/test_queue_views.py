@@ -12,7 +12,7 @@ from automation.models import Ticket
 from pause_manager import manager
 from pause_manager.capacity.needs import Needs
 from pause_manager.models import Hold, PauseQueueEntry
-from pause_manager.pause_queue.writer import Parked
+from pause_manager.pause_queue.writer import WithheldDispatch
 from tests.support.factories import make_run
 from tests.support.sampled_fleet import HERE, full, node
 
@@ -57,7 +57,7 @@ def test_why_says_what_would_become_of_new_work():
 def test_a_superuser_forces_entries_in_the_admin(admin_client):
     full()
     run, other = make_run(), make_run()
-    manager.pause_work([Parked("import:1", "others.work", "control", Needs())], reason="full")
+    manager.pause_work([WithheldDispatch("import:1", "others.work", "control", Needs())], reason="full")
     path = "/admin/pause_manager/pausequeueentry/"
     assert run.scope in admin_client.get(path).content.decode()
 

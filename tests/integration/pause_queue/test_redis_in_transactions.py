@@ -21,7 +21,7 @@ from automation.runs import lifecycle, reconciler
 from backend.embedded import Layout, Redis
 from pause_manager import fleet, holds, manager, nodes, tasks
 from pause_manager.capacity.needs import Needs
-from pause_manager.pause_queue.writer import Parked
+from pause_manager.pause_queue.writer import WithheldDispatch
 from tests.support.factories import OPERATOR, make_run, run_loop, stage_of
 from tests.support.sampled_fleet import HERE, full, node
 
@@ -103,7 +103,7 @@ def test_nothing_is_asked_of_redis_or_the_broker_inside_a_transaction(told: Told
     run_loop(run)
     full()
     waits = make_run("few", items=4)
-    manager.pause_work([Parked("import:1", "others.work", "control", Needs(cpu=1))], reason="full")
+    manager.pause_work([WithheldDispatch("import:1", "others.work", "control", Needs(cpu=1))], reason="full")
     reconciler.reconcile()
     node()
     manager.poll()

@@ -13,7 +13,7 @@ from pause_manager.messaging.broker import BrokerAway
 from pause_manager.messaging.outgoing import task_message
 from pause_manager.nodes import members
 from pause_manager.pause_queue import runnable
-from pause_manager.pause_queue.writer import Parked
+from pause_manager.pause_queue.writer import WithheldDispatch
 from tests.support.factories import OPERATOR, make_run, tickets
 from tests.support.sampled_fleet import messages, node
 
@@ -82,7 +82,8 @@ def test_what_is_parked_because_no_worker_serves_its_queue_asks_for_one():
     node("n1")
     members.acknowledge("w@n1", node="n1", queues=["others"], version=1)
     manager.pause_work(
-        [Parked(f"import:{n}", "others.work", "gpu", Needs(cpu=1), work_queue="gpu") for n in range(3)], reason="full"
+        [WithheldDispatch(f"import:{n}", "others.work", "gpu", Needs(cpu=1), work_queue="gpu") for n in range(3)],
+        reason="full",
     )
     manager.poll()
 

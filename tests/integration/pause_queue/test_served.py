@@ -19,7 +19,7 @@ from pause_manager.nodes import members, report
 from pause_manager.observability import exposition
 from pause_manager.pause_queue import outlook, unserved
 from pause_manager.pause_queue.admission import open_admission
-from pause_manager.pause_queue.writer import Parked
+from pause_manager.pause_queue.writer import WithheldDispatch
 from pause_manager.probes import processes
 from tests.support.factories import OPERATOR, make_run, tickets
 from tests.support.node_factories import make_node
@@ -63,7 +63,7 @@ def test_without_a_worker_of_the_queue_work_waits_with_a_reason_of_its_own():
     serves("control-box", "control")
 
     run = make_run()
-    manager.pause_work([Parked("import:1", "others.work", "gpu", Needs())], reason="full")
+    manager.pause_work([WithheldDispatch("import:1", "others.work", "gpu", Needs())], reason="full")
 
     sentence = "No live worker serves the queue stages."
     assert waiting(run).reason == sentence
@@ -110,7 +110,7 @@ def test_a_run_whose_worker_has_gone_says_so_though_it_is_not_parked():
 def test_the_control_queue_is_served_wherever_a_worker_lives():
     node()
     serves(HERE)
-    manager.pause_work([Parked("import:1", "others.work", "control", Needs())], reason="full")
+    manager.pause_work([WithheldDispatch("import:1", "others.work", "control", Needs())], reason="full")
 
     assert unserved.every() == []
     assert manager.poll().sent == 1
@@ -121,11 +121,11 @@ def test_newcomers_queue_behind_nothing_that_wants_other_nodes():
     serves(HERE, "stages", "control")
     node("gpu-box", cores=10, foreign=7.5)
     serves("gpu-box", "gpu")
-    manager.pause_work([Parked("import:1", "others.work", "gpu", Needs())], reason="full")
+    manager.pause_work([WithheldDispatch("import:1", "others.work", "gpu", Needs())], reason="full")
 
     assert tickets(make_run()) > 0
     Ticket.objects.all().delete()
-    manager.pause_work([Parked("import:2", "others.work", "stages", Needs())], reason="full")
+    manager.pause_work([WithheldDispatch("import:2", "others.work", "stages", Needs())], reason="full")
     assert waiting(make_run()).reason.startswith("Queued behind work")
 
 
@@ -134,7 +134,7 @@ def test_what_is_on_its_way_takes_room_where_it_is_served_only():
     serves(HERE, "stages", "control")
     node("zz-other", cores=1)  # of two nodes alike the first by name is taken
     serves("zz-other", "gpu")
-    manager.pause_work([Parked("import:1", "others.work", "gpu", Needs())], reason="full")
+    manager.pause_work([WithheldDispatch("import:1", "others.work", "gpu", Needs())], reason="full")
     assert manager.poll().sent == 1
 
     assert tickets(make_run("scripted")) == 1, "the core of the other node is promised, not this one"
@@ -155,7 +155,9 @@ def test_work_is_promised_only_the_cards_that_a_worker_of_its_queue_sees():
     masked("other")
     masked("gpu", "GPU-0")
     one, two = Needs(gpus=1), Needs(gpus=2)
-    manager.pause_work([Parked(f"import:{needs.gpus}", "others.work", "gpu", needs) for needs in (two, one)], reason="")
+    manager.pause_work(
+        [WithheldDispatch(f"import:{needs.gpus}", "others.work", "gpu", needs) for needs in (two, one)], reason=""
+    )
 
     assert manager.poll().sent == 1, "the one that needs one card"
     (waits,) = PauseQueueEntry.objects.waiting()
@@ -181,7 +183,7 @@ def test_newcomers_queue_behind_nothing_whose_workers_do_not_see_the_cards_here(
     masked("stages")
     masked("gpu", "GPU-0")
     needs = Needs(cpu=0.001, gpu_memory_mib=14_000, gpus=2)
-    manager.pause_work([Parked("import:2", "others.work", "gpu", needs)], reason="full")
+    manager.pause_work([WithheldDispatch("import:2", "others.work", "gpu", needs)], reason="full")
     desk = open_admission()
     assert desk is not None
 

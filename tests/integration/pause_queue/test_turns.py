@@ -10,7 +10,7 @@ from automation.runs import lifecycle, reconciler
 from pause_manager import manager
 from pause_manager.capacity.needs import Needs
 from pause_manager.models import PauseQueueEntry
-from pause_manager.pause_queue.writer import Parked
+from pause_manager.pause_queue.writer import WithheldDispatch
 from tests.support.factories import OPERATOR, drain, events, make_run, outputs, run_loop, tickets
 from tests.support.pipelines import scripted
 from tests.support.sampled_fleet import deliver, full, messages, node
@@ -24,7 +24,7 @@ def between() -> None:
 
 
 def wait(ref: str = "import:1", needs: Needs | None = None, priority: int = 3) -> None:
-    parked = Parked(ref, "others.work", "control", needs or Needs(), priority=priority)
+    parked = WithheldDispatch(ref, "others.work", "control", needs or Needs(), priority=priority)
     manager.pause_work([parked], reason="full")
 
 

@@ -18,7 +18,7 @@ from pause_manager import holds, manager, resources
 from pause_manager.capacity.needs import Needs
 from pause_manager.models import Hold, PauseQueueEntry, PollState
 from pause_manager.nodes import members
-from pause_manager.pause_queue.writer import Parked
+from pause_manager.pause_queue.writer import WithheldDispatch
 from tests.support.factories import OPERATOR, claim, make_run, make_site
 from tests.support.node_factories import make_node
 
@@ -93,7 +93,11 @@ class Chaos:
         if run.finished_at is not None:
             return
         manager.pause_work(
-            [Parked(run.scope, "automation.go_on", "control", Needs(), work_queue="stages", pipeline=run.pipeline)],
+            [
+                WithheldDispatch(
+                    run.scope, "automation.go_on", "control", Needs(), work_queue="stages", pipeline=run.pipeline
+                )
+            ],
             reason="full",
         )
         needs = PauseQueueEntry.objects.get(ref=run.scope, finished_at=None).needs

@@ -20,7 +20,7 @@ from pause_manager.messaging import broker
 from pause_manager.models import PauseQueueEntry
 from pause_manager.pausable import confirmations
 from pause_manager.pause_queue import delivery, returning
-from pause_manager.pause_queue.writer import Parked
+from pause_manager.pause_queue.writer import WithheldDispatch
 from tests.support.foreign_project import QUEUE, Foreign, reconciled
 from tests.support.race import race
 from tests.support.workers import REPOSITORY, eventually
@@ -48,7 +48,7 @@ def short_grace(settings: Any) -> None:
 
 
 def park(ref: str, task: str, *args: Any) -> PauseQueueEntry:
-    manager.pause_work([Parked(ref, f"tests.foreign.tasks.{task}", QUEUE, Needs(), args)], reason="full")
+    manager.pause_work([WithheldDispatch(ref, f"tests.foreign.tasks.{task}", QUEUE, Needs(), args)], reason="full")
     return PauseQueueEntry.objects.get(ref=ref)
 
 

@@ -13,7 +13,7 @@ from pause_manager.checks import check_policies_of_tasks
 from pause_manager.models import PauseQueueEntry, RunningTask
 from pause_manager.pausable import PausableTask, confirmations, parked_messages
 from pause_manager.pause_queue.admission import QUEUED_BEHIND
-from pause_manager.pause_queue.writer import Parked
+from pause_manager.pause_queue.writer import WithheldDispatch
 from tests.integration.pausable.messages.test_settling import needy, returned, task  # noqa: F401  (fixtures)
 from tests.support.deliveries import QUEUE, delivery
 from tests.support.foreign_project import hold, release
@@ -29,7 +29,7 @@ def between() -> None:
 
 
 def wait(needs: Needs | None = None) -> None:
-    manager.pause_work([Parked("import:1", "others.work", "control", needs or Needs())], reason="full")
+    manager.pause_work([WithheldDispatch("import:1", "others.work", "control", needs or Needs())], reason="full")
 
 
 def starts(task: PausableTask, priority: int | None = None) -> bool:  # noqa: F811
@@ -59,7 +59,7 @@ def test_a_new_task_does_not_pass_what_waits_and_is_no_larger(needy: PausableTas
     )
     assert manager.poll().sent == 1
     between()
-    manager.pause_work([Parked("import:2", "others.work", "control", Needs())], reason="full")
+    manager.pause_work([WithheldDispatch("import:2", "others.work", "control", Needs())], reason="full")
     assert parked_messages.admit(returned(needy)) is not None, "it has had its turn"
 
 

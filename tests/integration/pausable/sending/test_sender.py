@@ -177,9 +177,11 @@ class TestOnRabbitMQ:
         from pause_manager import manager
         from pause_manager.actor import CAPACITY
         from pause_manager.capacity.needs import Needs
-        from pause_manager.pause_queue.writer import Parked
+        from pause_manager.pause_queue.writer import WithheldDispatch
 
-        manager.pause_work([Parked("import:1", "tests.foreign.tasks.add", "fresh", Needs(), (1, 2))], reason="full")
+        manager.pause_work(
+            [WithheldDispatch("import:1", "tests.foreign.tasks.add", "fresh", Needs(), (1, 2))], reason="full"
+        )
         entry = PauseQueueEntry.objects.get()
         try:
             assert pause_queue.send_on([entry.pk], actor=CAPACITY, reason="room") == 1

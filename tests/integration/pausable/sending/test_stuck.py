@@ -215,10 +215,10 @@ class TestVerbs:
         from pause_manager import manager
         from pause_manager.actor import CAPACITY
         from pause_manager.capacity.needs import Needs
-        from pause_manager.pause_queue.writer import Parked
+        from pause_manager.pause_queue.writer import WithheldDispatch
 
         def park() -> PauseQueueEntry:
-            manager.pause_work([Parked("import:1", NEW, QUEUE, Needs(), (1, 2))], reason="full")
+            manager.pause_work([WithheldDispatch("import:1", NEW, QUEUE, Needs(), (1, 2))], reason="full")
             return PauseQueueEntry.objects.waiting().get()
 
         first = park()
