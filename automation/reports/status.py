@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
 from uuid import UUID
 
 from automation import gate
 from automation.models import TERMINAL, AutomationRun
-
-
-class HasLeases(Protocol):
-    """A run from ``AutomationRun.objects.with_leases()``."""
-
-    is_leased: bool
-
 
 PAUSING, PAUSED, CANCELLING, WAITING = "pausing", "paused", "cancelling", "waiting"
 

@@ -161,7 +161,7 @@ def _windows() -> list[str]:
 
 def _parked(with_names: bool) -> list[str]:
     """What is parked and would find nobody after the resume, or has found nobody."""
-    parked = known_tasks.recent_stuck_messages()
+    parked = known_tasks.stuck_messages()
     found = [str(one) for one in parked.unknown[:MOST_NAMES]] if with_names else []
     if more := sum(one.count for one in parked.unknown[len(found) :]):
         found.append(f"{more:,} {'more ' if found else ''}parked messages are of tasks that no live worker knows.")

@@ -58,11 +58,6 @@ _LOOK = f"""
 """
 
 
-def stuck_messages() -> StuckMessages:
-    """Return what is parked and has no prospect of being run. One statement where nothing waits."""
-    return _told(_rows())
-
-
 def _rows() -> list[Any]:
     with connection.cursor() as cursor:
         cursor.execute(_LOOK, [])
@@ -78,16 +73,11 @@ def _told(rows: list[Any]) -> StuckMessages:
     return StuckMessages(waiting, problems)
 
 
-def unknown_names() -> list[UnknownName]:
-    """The messages that would find nobody after a resume."""
-    return stuck_messages().unknown
-
-
 _recent_rows = Recent(_rows, lambda rows: sum(row[3] for row in rows))
 
 
-def recent_stuck_messages() -> StuckMessages:
-    """The same, for what is asked all the time: where much waits, it is of some seconds ago."""
+def stuck_messages() -> StuckMessages:
+    """Return what is parked and has no prospect of being run. Where much waits, it is of some seconds ago."""
     return _told(_recent_rows())
 
 

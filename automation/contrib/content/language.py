@@ -89,16 +89,6 @@ def stem(word: str) -> str:
     return word
 
 
-def places_of(texts: Iterable[str]) -> list[str]:
-    """The places named in ``texts``, in title case, most frequent first, the whole country left out."""
-    counts: dict[str, int] = {}
-    for text in texts:
-        for word in words_of(text):
-            if word.is_place and word.text != "united states":
-                counts[word.text] = counts.get(word.text, 0) + 1
-    return [title_case(place) for place in sorted(counts, key=lambda place: (-counts[place], place))]
-
-
 def title_case(text: str) -> str:
     """``text`` as a headline: small words low unless first or last, acronyms high, known places as they are written."""
     tokens = text.split()

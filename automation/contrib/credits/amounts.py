@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import ROUND_CEILING, Decimal, InvalidOperation
+from decimal import Decimal, InvalidOperation
 
 THOUSAND = 1_000
 CURRENCY_PARTS = 1_000_000
@@ -37,11 +37,6 @@ def thousandths_of(given: object) -> int:
     if abs(amount) > MOST:
         raise ValueError(f"expected at most {MOST // THOUSAND:,} credits, got: {str(given)[:40]!r}")
     return int(amount)
-
-
-def rounded_up(thousandths: float | Decimal) -> int:
-    """The next whole thousandth."""
-    return int(Decimal(str(thousandths)).to_integral_value(ROUND_CEILING))
 
 
 def money(millionths: int) -> str:

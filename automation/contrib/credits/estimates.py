@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 from automation.contrib.credits import conf
 from automation.contrib.credits.models import Price
 from automation.contrib.credits.models.tables import USAGE
-from automation.models import AutomationRun, Lifecycle, StageRun
+from automation.models import AutomationRun, Lifecycle
 from automation.models.tables import RUN, STAGE
 from automation.pipeline import definition
 from automation.pipeline.definition import Definition
@@ -110,11 +110,6 @@ def _ratios(pipeline: str) -> dict[str, float]:
     with connection.cursor() as cursor:
         cursor.execute(_RATIOS, {"pipeline": pipeline, "runs": conf.settings().measured_runs})
         return {slug: float(ratio) for slug, ratio in cursor.fetchall()}
-
-
-def stages_of_run(run: AutomationRun) -> list[StageRun]:
-    """The stages of ``run`` that have a definition."""
-    return list(run.stages.filter(position__gte=0, definition__isnull=False).order_by("position"))
 
 
 # A retry has only the items that were left, in whatever stage: it says nothing about the next run.

@@ -36,11 +36,6 @@ class Asked:
     scopes: list[tuple[str, str]]
     """(value, words) of what the answer may apply to, if there is a choice."""
 
-    @property
-    def may_fail(self) -> bool:
-        """Whether an answer to it ends the run."""
-        return any(words == _WORDS[questions.FAIL] for _, words in self.choices)
-
 
 def asked_by(run: AutomationRun, titles: dict[str, str], *, is_shown: bool) -> tuple[list[Asked], int]:
     """The first questions of a run, and how many it asks in all."""

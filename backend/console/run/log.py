@@ -62,7 +62,6 @@ _ACTS = {
 }
 BAD = frozenset({"fail", "worker_lost", "loop_failed", "item_given_up", "overrun", "out_of_memory", "job_failed"})
 HELD = frozenset({"hold_placed", "parked", "hold_overdue"})
-_BY_ITSELF = {"system", "capacity", "reconciler", "worker"}
 
 
 @dataclass

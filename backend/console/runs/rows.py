@@ -57,10 +57,6 @@ class Row:
     def percentage(self) -> float:
         return self.done + self.failed_share
 
-    @property
-    def failed_from(self) -> float:
-        return 100.0 - self.failed_share if self.percentage >= 100 else self.done
-
 
 def of(runs: Sequence[AutomationRun], *, may_operate: bool, is_shown: bool) -> list[Row]:
     """The rows of ``runs``, which are from ``with_leases()``: two statements, and the gate's for those that wait."""

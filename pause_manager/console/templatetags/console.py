@@ -10,7 +10,6 @@ from django import template
 from django.utils.safestring import SafeString
 
 from pause_manager import times
-from pause_manager.models import ControlEvent, Hold
 
 register = template.Library()
 _SHELL = re.compile(r"\bshell:([\w.@+-]*\w)")
@@ -98,39 +97,3 @@ def short_id(value: Any) -> str:
 def in_words(status: str) -> str:
     """A status as words."""
     return status.replace("_", " ")
-
-
-EVENTS = {
-    "create": "created",
-    "start": "started",
-    "forced": "started anyway",
-    "complete": "completed",
-    "fail": "failed",
-    "cancel": "cancelled",
-    "retry": "retried",
-    "hold_placed": "paused",
-    "hold_altered": "pause changed",
-    "hold_released": "resumed",
-    "hold_overdue": "pause overdue",
-    "settled": "work stopped",
-    "went_on": "work resumed",
-    "continued": "work resumed",
-    "parked": "waiting",
-    "sent_on": "dispatched",
-    "dropped": "no longer waiting",
-    "stopped": "stage stopped",
-    "item_given_up": "item failed",
-    "item_waits": "item waiting",
-    "overrun": "item timed out",
-    "loop_failed": "worker failed",
-}
-WAITS = {"hold_placed": "waiting", "hold_released": "wait over"}
-"""A hold for capacity ends by itself: nobody paused or resumed the run."""
-
-
-@register.filter
-def event_in_words(event: ControlEvent) -> str:
-    """The action of an event as words."""
-    if event.details.get("kind") == Hold.Kind.CAPACITY and event.action in WAITS:
-        return WAITS[event.action]
-    return EVENTS.get(event.action, event.action.replace("_", " "))

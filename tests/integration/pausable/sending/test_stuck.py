@@ -150,13 +150,15 @@ class TestNamesThatNobodyKnows:
         keep(3)
         a_worker_knows(NEW)
 
-        assert [(one.task_name, one.queue, one.count) for one in known_tasks.unknown_names()] == [(OLD, QUEUE, 12)]
+        assert [(one.task_name, one.queue, one.count) for one in known_tasks.stuck_messages().unknown] == [
+            (OLD, QUEUE, 12)
+        ]
         sentence = f"12 parked messages of the task {OLD}: no live worker that serves queue {QUEUE} knows it"
         assert sentence in shell("fleet", "status").out
         assert any(sentence in warning for warning in shell("fleet", "status", "--json").objects[0]["warnings"])
 
         a_worker_knows(OLD, name="two@n")
-        assert known_tasks.unknown_names() == []
+        assert known_tasks.stuck_messages().unknown == []
         assert "parked" not in shell("fleet", "status").out
 
     def test_whoever_may_not_see_the_work_is_told_how_many(self):
@@ -171,7 +173,7 @@ class TestNamesThatNobodyKnows:
         keep(2, task="gone")
         members.acknowledge("old@n", node="n", queues=[QUEUE], version=1)
 
-        assert known_tasks.unknown_names() == []
+        assert known_tasks.stuck_messages().unknown == []
 
 
 class TestVerbs:
@@ -345,7 +347,7 @@ def test_a_renamed_task_runs_once_under_its_new_name(foreign: Foreign):
     keep(2, task="gone")
     task_ids = [entry.ref.removeprefix("task:") for entry in PauseQueueEntry.objects.order_by("pk")]
     a_worker_knows(OLD + "2", name="told@n")
-    assert [one.count for one in known_tasks.unknown_names()] == [2]
+    assert [one.count for one in known_tasks.stuck_messages().unknown] == [2]
     stuck.rename(OLD, NEW, actor=OPERATOR, reason="renamed in 2.0")
     foreign.worker("one")
     release()
