@@ -1,0 +1,1 @@
+"""Items, outputs and what has been done of an item, as rows."""

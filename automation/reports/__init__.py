@@ -1,0 +1,1 @@
+"""What is shown of runs: status, progress, explanations, estimates. Reads only."""

@@ -1,0 +1,1 @@
+"""The life of a run: created, started, advanced, ended, repaired. Writes every lifecycle."""

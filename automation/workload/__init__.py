@@ -1,0 +1,1 @@
+"""What the engine tells the pause manager about its work, and does when holds change."""

@@ -1,0 +1,1 @@
+"""The pages of the console about runs, and how all pages are put together."""

@@ -1,0 +1,1 @@
+"""What a machine says of itself: processor, memory, disk and GPUs, read by a process of its own."""

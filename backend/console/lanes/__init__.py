@@ -1,0 +1,1 @@
+"""The pages of lanes and of one lane."""

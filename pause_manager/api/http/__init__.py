@@ -1,0 +1,1 @@
+"""What all endpoints share: permissions, strict bodies, errors, idempotency, pages."""

@@ -1,0 +1,1 @@
+"""Where needs fit: nodes and the GPUs on them. Pure."""

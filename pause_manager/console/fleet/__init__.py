@@ -1,0 +1,1 @@
+"""The page of the fleet: its switch, machines, workers and the drain."""

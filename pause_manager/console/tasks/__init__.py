@@ -1,0 +1,1 @@
+"""The page of pausable tasks: what runs, waits and failed."""
