@@ -1,7 +1,7 @@
 """Why PostgreSQL compiles none of the statements on Django's connection.
 
-It compiles what it expects to be expensive (its setting ``jit``, on by default up to PostgreSQL 18), and it does so each
-time a statement runs. Ours ask many small questions: compiling one takes seconds, to save milliseconds.
+It compiles what it expects to be expensive (its setting ``jit``, on by default up to PostgreSQL 18), and it does so
+each time a statement runs. Ours ask many small questions: compiling one takes seconds, to save milliseconds.
 """
 
 from __future__ import annotations

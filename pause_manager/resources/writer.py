@@ -26,7 +26,7 @@ from pause_manager.resources.limits import IS_LIMITED, PERMITTED, RESOURCE, valu
 logger = logging.getLogger("pause_manager.resources.writer")
 
 THROTTLED = metrics.counter(
-    "slackwater_resource_throttled_total", 'Times a resource said "too much" and was let alone.', ("resource",)
+    "slackwater_resource_throttled_total", 'Times a resource said "too much" and was paused.', ("resource",)
 )
 
 SHORTEST_SECONDS = 1.0
