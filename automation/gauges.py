@@ -59,7 +59,7 @@ def _runs() -> Iterable[Metric]:
     count = gauge("slackwater_runs", "Runs that are not final, by status and pipeline.", "status", "pipeline")
     oldest = gauge(
         "slackwater_pausing_oldest_age_seconds",
-        "Seconds since the oldest request of a pause that has not drained; 0 if all have.",
+        "Age of the oldest pause whose run still has work in progress; 0 if there is none.",
     )
     found: Counter[tuple[str, str]] = Counter()
     longest = 0.0
@@ -87,7 +87,11 @@ def _runs() -> Iterable[Metric]:
 def _questions() -> Iterable[Metric]:
     """What people are asked and have not answered."""
     count = gauge("slackwater_questions", "Questions of runs that wait for an answer, by pipeline.", "pipeline")
-    oldest = gauge("slackwater_question_oldest_age_seconds", "How long the oldest of them has waited.", "pipeline")
+    oldest = gauge(
+        "slackwater_question_oldest_age_seconds",
+        "Age of the oldest of these questions.",
+        "pipeline",
+    )
     for pipeline, asked, age in _rows(QUESTIONS):
         count.add_metric([pipeline], asked)
         oldest.add_metric([pipeline], age)
@@ -98,11 +102,15 @@ def _questions() -> Iterable[Metric]:
 def _slices() -> Iterable[Metric]:
     slices = gauge(
         "slackwater_slices",
-        "Slices with work left: due, later (a provider asked for patience), leased, stale (its lease has run out).",
+        "Slices with work left: due, later (they wait for a time), leased, stale (their lease has expired).",
         "state",
     )
     messages = gauge("slackwater_messages", "Messages sent to workers and not answered yet, by queue.", "queue")
-    oldest = gauge("slackwater_message_oldest_age_seconds", "How long the oldest of them has waited.", "queue")
+    oldest = gauge(
+        "slackwater_message_oldest_age_seconds",
+        "Age of the oldest of these messages, by queue.",
+        "queue",
+    )
     ((due, later),) = _rows(OPEN)
     ((leased, stale),) = _rows(LEASED)
     for state, value in (("due", due), ("later", later), ("leased", leased), ("stale", stale)):

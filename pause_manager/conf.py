@@ -27,7 +27,7 @@ class PauseManagerSettings:
     poll_seconds: float = 5.0
     """How often a worker process reads the control state while Redis notifies it."""
     poll_seconds_without_redis: float = 1.0
-    """How often it does so while Redis is away."""
+    """How often a worker process reads the control state while Redis is away."""
     redis_timeout_seconds: float = 0.5
     """Longest wait for Redis when publishing a change."""
     idempotency_hours: float = 24.0
@@ -75,7 +75,7 @@ class PauseManagerSettings:
     permit_seconds: float = 20.0
     """How long a worker starts tasks by the holds it read last, while they cannot be read again."""
     when_blind: str = "stop"
-    """What a worker does after that: ``stop`` (start nothing, give back what has not started) or ``go_on``."""
+    """What a worker does after ``permit_seconds``: ``stop`` (start nothing, give back what waits) or ``go_on``."""
     missed_worker_beats: int = 6
     """Number of silent beats after which a worker is gone. After two it is lost: what it obeys is unknown."""
     quiesce_seconds: float = 60.0
@@ -97,9 +97,9 @@ class PauseManagerSettings:
     clock_tolerance_seconds: float = 2.0
     """A host whose clock differs more from the database's is named by ``/readyz`` and an alert."""
     ramp_seconds: float = 5.0
-    """A resource that answers again after "too much" is asked by twice as many at once after each of these steps."""
+    """After a resource that said "too much" answers again, the number that may use it doubles after each such time."""
     longest_throttle_seconds: float = 600.0
-    """A resource that says "too much" again and again is asked again after twice as long each time, up to this."""
+    """Longest wait for a resource that says "too much" again and again; each wait is twice the one before."""
     jit: bool = False
     """Let PostgreSQL compile statements on the default database's connections, if its own setting ``jit`` says so. It
     compiles some of ours for seconds, each time they run."""

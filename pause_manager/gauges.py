@@ -83,11 +83,11 @@ def _resources() -> Iterable[Metric]:
 @register("fleet")
 def _fleet() -> Iterable[Metric]:
     paused = gauge("slackwater_fleet_paused", "1 for the mode in which the fleet is paused, else 0.", "mode")
-    since = gauge("slackwater_fleet_paused_age_seconds", "Since the fleet was paused in this mode; 0 while it is not.")
-    version = gauge("slackwater_fleet_version", "Version of the fleet switch; rises by one with each change.")
+    since = gauge("slackwater_fleet_paused_age_seconds", "Seconds since the fleet was paused; 0 if it is not.")
+    version = gauge("slackwater_fleet_version", "Version of the fleet switch; it rises by one with each change.")
     workers = gauge(
         "slackwater_workers",
-        "Live Celery workers and remote agents, by whether they obey the present version, or are silent: lost.",
+        "Celery workers and remote agents, by whether they obey the current fleet switch; silent ones are lost.",
         "kind",
         "obeys",
     )
@@ -102,8 +102,12 @@ def _fleet() -> Iterable[Metric]:
         workers.add_metric([kind, "yes"], count.acknowledged)
         workers.add_metric([kind, "no"], count.total - count.acknowledged - count.lost)
         workers.add_metric([kind, "lost"], count.lost)
-    in_hand = gauge("slackwater_in_hand", "Work that workers have in hand, by what is known of it.", "state")
-    readable = gauge("slackwater_in_hand_readable", "1 if it can be read what is in hand.")
+    in_hand = gauge(
+        "slackwater_in_hand",
+        "Work in hand: running, of lost workers, and how many workers have not reported theirs.",
+        "state",
+    )
+    readable = gauge("slackwater_in_hand_readable", "1 if what workers have in hand can be read.")
     found = drain.measure()
     readable.add_metric([], found.is_available)
     if found.is_available:
@@ -117,7 +121,7 @@ def _fleet() -> Iterable[Metric]:
 def _clocks() -> Iterable[Metric]:
     offset = gauge(
         "slackwater_clock_offset_seconds",
-        "By how much the database's clock is ahead of a host's, as its workers, web processes and beat see it.",
+        "Seconds by which the database's clock is ahead of a host's, as measured by workers, web processes and beat.",
         "host",
         "who",
     )
@@ -132,13 +136,15 @@ def _clocks() -> Iterable[Metric]:
 
 @register("pause_queue")
 def _pause_queue() -> Iterable[Metric]:
-    count = gauge("slackwater_pause_queue_entries", "Dispatches that wait for capacity, by priority.", "priority")
+    count = gauge("slackwater_pause_queue_entries", "Entries of the pause queue, whatever they wait for.", "priority")
     oldest = gauge(
-        "slackwater_pause_queue_oldest_age_seconds", "How long the oldest has waited; 0 if none waits.", "priority"
+        "slackwater_pause_queue_oldest_age_seconds",
+        "Age of the oldest entry; 0 if there is none.",
+        "priority",
     )
-    polled = gauge("slackwater_poll_age_seconds", "Since the pause queue was last looked through.")
+    polled = gauge("slackwater_poll_age_seconds", "Seconds since the pause queue was last polled.")
     stuck_now = gauge(
-        "slackwater_pause_queue_stuck", "Parked messages that nobody takes up, by what is wrong with them.", "problem"
+        "slackwater_pause_queue_stuck", "Parked messages that no worker accepts, by what is wrong with them.", "problem"
     )
     for problem, entries in stuck.counts().items():
         stuck_now.add_metric([problem], entries)
@@ -149,7 +155,7 @@ def _pause_queue() -> Iterable[Metric]:
         without_worker.add_metric([queue], 1)
     expiring = gauge(
         "slackwater_pause_queue_chords_expiring",
-        "Parked members of chords and groups that wait so long that the backend forgets the results of the others.",
+        "Parked members of chords and groups that have waited so long that results of other members may soon expire.",
     )
     expiring.add_metric([], chord_results.count_expiring())
     found = {priority: (entries, age) for priority, entries, age in _rows(QUEUE)}
@@ -166,8 +172,7 @@ def _pause_queue() -> Iterable[Metric]:
 def _waiting() -> Iterable[Metric]:
     count = gauge(
         "slackwater_waiting",
-        "Runs that are to proceed and that nobody works on, and parked tasks, by the first reason why they wait: as of "
-        "the last minute that was looked at.",
+        "Waiting runs and parked tasks, by the first reason why they wait, as counted within the last minutes.",
         "work",
         "reason",
     )
@@ -181,7 +186,7 @@ def _runnable() -> Iterable[Metric]:
     """Outside a transaction, since the broker is asked; without samples while it cannot say."""
     count = gauge(
         "slackwater_runnable",
-        "Work that would start if a worker of the queue came: for autoscalers. None is told while the broker is away.",
+        "Work that another worker of the queue could start now, for autoscalers. Absent while the broker is away.",
         "queue",
     )
     try:
@@ -199,28 +204,28 @@ def _nodes() -> Iterable[Metric]:
         name: gauge(f"slackwater_node_{name}", help, "node")
         for name, help in (
             ("online", "1 if the node was sampled lately."),
-            ("consuming", "1 if its workers take new work."),
-            ("saturated", "1 if other processes leave less than its threshold."),
-            ("held", "1 if a hold keeps it from new work."),
-            ("sample_age_seconds", "Since the node was last seen; 0 while it is live."),
-            ("cores", "Cores that our processes may use."),
+            ("consuming", "1 if the workers of the node take new work."),
+            ("saturated", "1 if the node takes no new work, as too little of it is free."),
+            ("held", "1 if a hold keeps new work from the node."),
+            ("sample_age_seconds", "Seconds since the node was last sampled; 0 while it is live."),
+            ("cores", "Cores of the node that our processes may use."),
             ("foreign_cores", "Cores that other processes use or want."),
             ("own_cores", "Cores that our processes use."),
-            ("free_cores", "Cores, less foreign ones, less those our work declared; below 0 if contended."),
+            ("free_cores", "Cores less foreign use, less what our work declared; below 0 if contended."),
             ("free_ratio", "Free share for work that needs one core, 0 to 1."),
-            ("pause_below_ratio", "The share below which it takes no new work, 0 to 1."),
-            ("memory_bytes", "Memory that our processes may use."),
-            ("free_memory_bytes", "Free memory, as its sensor says."),
+            ("pause_below_ratio", "Free share below which the node takes no new work, 0 to 1."),
+            ("memory_bytes", "Memory of the node that our processes may use."),
+            ("free_memory_bytes", "Free memory of the node, as its sensor reports it."),
         )
     }
     of_gpu = {
         name: gauge(f"slackwater_gpu_{name}", help, "node", "gpu")
         for name, help in (
-            ("usable", "1 if new work may go there; 0 if it is lost, has errors or its driver is silent."),
+            ("usable", "1 if the GPU takes new work; 0 if it is lost or has errors, or its driver is silent."),
             ("memory_bytes", "Memory of the GPU."),
-            ("free_memory_bytes", "Free memory, as its driver says."),
-            ("own_memory_bytes", "Memory that our processes have."),
-            ("utilisation_ratio", "How busy it is, of everybody, 0 to 1."),
+            ("free_memory_bytes", "Free memory of the GPU, as its driver reports it."),
+            ("own_memory_bytes", "Memory of the GPU that our processes occupy."),
+            ("utilisation_ratio", "How busy the GPU is with all its users, 0 to 1."),
             ("temperature_celsius", "Temperature of the GPU."),
         )
     }

@@ -10,7 +10,7 @@ from typing import Any
 
 
 class ReasonCode(StrEnum):
-    """Every code of a reason, of both apps, and what it means: in the order of the page of errors.
+    """Every code of a reason, of both apps, and what it means, in the order in which the reasons of a run are listed.
 
     Made from it are the choices of the API, the pages of reference and what the console says about a code.
     """
@@ -24,8 +24,10 @@ class ReasonCode(StrEnum):
         return member
 
     FINISHED = "finished", "The run has ended."
+    CLOSED = "closed", "The site takes no new runs."
     CANCEL = "cancel", "A cancel was requested."
     COPYING = "copying", "A retry whose items are still being copied."
+    UNREADABLE = "unreadable", "Something that decides cannot be read; nothing starts until it can."
     FLEET = "fleet", "The fleet is paused."
     FREEZE = "freeze", "Its lane is frozen."
     DEPENDENCY = "dependency", "A run that it depends on has not completed."
@@ -36,20 +38,20 @@ class ReasonCode(StrEnum):
     BUDGET = "budget", "A budget holds it."
     NEEDS_INPUT = "needs_input", "A question must be answered first."
     THROTTLED = "throttled", 'A resource that its stage uses said "too much"; it is asked again at a stated time.'
-    RESOURCE = "resource", "A resource that its stage uses has no free place: by its limit, or while it is asked again."
-    DELAY = "delay", "It waits between two batches or two stages; the reason says until when."
     CAPACITY = "capacity", "It waits for capacity."
     CODE_MISSING = "code_missing", "This release lacks a stage or the pipeline of the run."
     FILES_NOT_SHARED = "files_not_shared", "Workers keep files in different storages."
-    UNREADABLE = "unreadable", "Something that decides cannot be read; nothing starts until it can."
-    NO_WORKER = "no_worker", "No live worker serves its queue."
+    RESOURCE = "resource", "A resource that its stage uses has no free place: by its limit, or while it is asked again."
+    DELAY = "delay", "It waits between two batches or two stages; the reason says until when."
     NO_AGENT = "no_agent", "No remote agent asks for this stage."
+    NO_WORKER = "no_worker", "No live worker serves its queue."
     NO_FREE_WORKER = "no_free_worker", "All workers of its queue are busy with other runs."
     AT_WORK = "at_work", "A pause or cancel waits for an item that is being processed."
     GIVES_WAY = "gives_way", "It was asked to leave its node. The run continues elsewhere."
     FAILING = "failing", "Loops of a stage fail before any item is to blame."
     WAITS = "waits", "A provider asked an item to wait."
-    CLOSED = "closed", "The site takes no new runs."
+    LOSES_WORKERS = "loses_workers", "Leases on the same item keep ending without anyone to blame."
+    ITEM_LIMIT = "item_limit", "A stage leaves items out, as it is limited to a number of them."
     NOT_BEFORE = "not_before", "A parked task has asked not to resume before a time."
     REFUSED = "refused", "The broker refuses a parked message."
     UNKNOWN_TASK = "unknown_task", "No worker that received a parked message knows its task."
@@ -57,8 +59,11 @@ class ReasonCode(StrEnum):
     DISABLED = "disabled", "The agent is disabled."
     SILENT = "silent", "The agent has not called lately."
     NO_WORK = "no_work", "Nothing that the agent may take is due."
-    ITEM_LIMIT = "item_limit", "A stage leaves items out, as it is limited to a number of them."
-    LOSES_WORKERS = "loses_workers", "Leases on the same item keep ending without anyone to blame."
+
+
+ORDER = tuple(str(code) for code in ReasonCode)
+"""The order of the reasons of a run, from the first, which is the one that a list shows. What cannot be read comes
+first, or where its layer would."""
 
 
 @dataclass(frozen=True)

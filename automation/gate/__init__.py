@@ -3,7 +3,7 @@
 But for the order of a lane: one that cannot be read keeps nobody."""
 
 from automation.gate.blocked import blocked, may_start
-from automation.gate.explanation import GIVES_WAY, ORDER, explain, explain_each
+from automation.gate.explanation import GIVES_WAY, explain, explain_each
 from automation.gate.lane_order import lane_has_active_run
 from automation.gate.place_in_line import Place, place_in_line, places_in_line
 from automation.gate.predicate import (
@@ -21,7 +21,6 @@ __all__ = [
     "GIVES_WAY",
     "OPEN",
     "OPEN_IF_PLAIN",
-    "ORDER",
     "VALUE_TYPES",
     "Place",
     "Reason",

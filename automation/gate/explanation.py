@@ -1,5 +1,5 @@
-"""The gate in words: every reason why a run may not proceed, in a fixed order. What cannot be read forbids, see
-``observability.gate_health``.
+"""The gate in words: every reason why a run may not proceed, in the order of ``ReasonCode``. What cannot be read
+forbids, see ``observability.gate_health``.
 """
 
 from __future__ import annotations
@@ -28,27 +28,9 @@ from pause_manager.holds import wording
 from pause_manager.models import Hold
 from pause_manager.observability import gate_health
 from pause_manager.pause_queue import outlook
-from pause_manager.reasons import Reason, ReasonCode, may_proceed
+from pause_manager.reasons import ORDER, Reason, ReasonCode, may_proceed
 from pause_manager.scopes import is_run
 
-ORDER = (
-    ReasonCode.FLEET,
-    ReasonCode.FREEZE,
-    ReasonCode.DEPENDENCY,
-    ReasonCode.OPERATOR,
-    ReasonCode.WINDOW,
-    ReasonCode.LANE,
-    ReasonCode.NODE,
-    ReasonCode.BUDGET,
-    ReasonCode.NEEDS_INPUT,
-    ReasonCode.THROTTLED,
-    ReasonCode.RESOURCE,
-    ReasonCode.CAPACITY,
-    ReasonCode.CODE_MISSING,
-    ReasonCode.FILES_NOT_SHARED,
-    ReasonCode.DELAY,
-)
-"""The order in which reasons are told; the first is the one a list shows."""
 COPYING = ReasonCode.COPYING
 """The code of a retry whose items are not all there yet."""
 UNREADABLE = ReasonCode.UNREADABLE
@@ -149,7 +131,7 @@ def _of_holds_and_order(run: AutomationRun, reads: Reads) -> list[Reason]:
                 unreadable.append(reason)
             else:
                 ordered.append((reason.code, reason.since or run.created_at, reason))
-    ordered.sort(key=lambda one: (ORDER.index(ReasonCode(one[0])), one[1]))
+    ordered.sort(key=lambda one: (ORDER.index(one[0]), one[1]))
     return [*unreadable, *(reason for _, _, reason in ordered)]
 
 

@@ -1,18 +1,7 @@
-"""Claims of slices, and the order of locks that they and every other writer keep.
+"""Claims of slices.
 
 The holder of a slice proves it with slice id *and* fencing token in every write; no row means the lease is lost.
-All times are the database's.
-
-Locks are taken in this order, by claims and by every other writer:
-
-1. all dependencies, by who adds one; then a lane, by who gives a place of it or changes its order (``models.lanes``).
-   A claim takes neither: a place is a column of the run
-2. the rows of resources that have a limit, by name: claims of what uses one take turns (``resources.lock``)
-3. the rows of runs, by id: shared by a claim, exclusive for a change of a run or its holds (``models.runs.lock_runs``)
-4. the share of all holds (``holds.TAKE_SHARE``), which excludes a hold that is being placed
-5. the row of the stage: claims of one stage, and all that add slices to it, take turns
-6. the row of the node: admissions on one node take turns
-7. the rows of slices, by id
+All times are the database's. Locks are taken in the order of docs/architecture.md, "Lock order".
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from pause_manager.holds import wording
 from pause_manager.models import Hold, PauseQueueEntry
 from pause_manager.observability import gate_health
 from pause_manager.pause_queue import explanation as of_entry
-from pause_manager.reasons import Explanation, Reason, ReasonCode
+from pause_manager.reasons import ORDER, Explanation, Reason, ReasonCode
 
 CLOSED = ReasonCode.CLOSED
 """The code of a site that takes no new runs."""
@@ -80,16 +80,11 @@ def of_new_run(pipeline: type[Pipeline], site: Site) -> Explanation:
     first = [stage for stage in pipeline.stages if not pipeline.predecessors(stage.slug)]
     stages = [definition.declared(pipeline, stage) for stage in first]
     reasons = [*_of_site(site), *_of_holds(pipeline, site, stages), *_of_lane(site), *_of_room(pipeline, stages)]
-    reasons.sort(key=_rank)
+    reasons.sort(key=lambda reason: ORDER.index(reason.code))
     position = None
     if any(reason.code == lane_order.CODE for reason in reasons):
         position = position_of_new(site.slug)
     return Explanation(tuple(reasons), position)
-
-
-def _rank(reason: Reason) -> int:
-    code = ReasonCode(reason.code)
-    return gate.ORDER.index(code) if code in gate.ORDER else -1
 
 
 def _of_site(site: Site) -> list[Reason]:

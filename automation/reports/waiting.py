@@ -24,7 +24,7 @@ from automation.gate import (
     resource_limits,
     standstills,
 )
-from automation.gate.explanation import COPYING, ORDER
+from automation.gate.explanation import COPYING
 from automation.gate.predicate import ALL_NODES_HELD
 from automation.models import Agent, Lane
 from automation.models.tables import DEPENDENCY, RUN, SLICE, STAGE, TICKET
@@ -34,6 +34,7 @@ from pause_manager import conf as pause_conf
 from pause_manager.models import Hold, PauseQueueEntry, PollState
 from pause_manager.nodes import serving
 from pause_manager.pause_queue import outlook
+from pause_manager.reasons import ORDER
 
 STARTING = "starting"
 """The reason of those that nothing keeps: they begin within seconds."""
@@ -51,7 +52,7 @@ def values() -> dict[str, Any]:
     served, told = _served()
     return {
         **gate.values(),
-        "order": [str(code) for code in ORDER],
+        "order": list(ORDER),
         "served": sorted(served),
         "is_told": bool(served) or not serving.is_any(),
         "control": pause_conf.settings().control_queue,

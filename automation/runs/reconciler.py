@@ -30,7 +30,7 @@ RECONCILING = metrics.histogram("slackwater_reconcile_duration_seconds", "How lo
 FAILURES = metrics.counter("slackwater_reconcile_failures_total", "Repairs of a reconcile that failed.", ("part",))
 LOST = metrics.counter(
     "slackwater_leases_lost_total",
-    "Leases lost by their holders, by why: worker_lost (its process died), lease_expired, loop_failed (of an agent).",
+    "Leases that ended without their holder: worker_lost (its process died), lease_expired, loop_failed (of an agent).",
     ("why",),
 )
 

@@ -23,7 +23,7 @@ from pause_manager.slots.overruns import Overrun, OverrunRules
 
 ENDED = metrics.counter(
     "slackwater_overruns_total",
-    "Items that were ended because they took too long, by why: item_timeout, run_ended.",
+    "Items that were ended: item_timeout (they took too long) or run_ended (their run was over).",
     ("why",),
 )
 

@@ -50,8 +50,8 @@ from pause_manager.slots.slot_table import ATTEMPT, BEGUN, LIMIT, NUMBER
 
 logger = logging.getLogger("automation.worker.stage_loop")
 
-PROCESSED = metrics.counter("slackwater_items_processed_total", "Items that were done.", ("pipeline", "stage"))
-FAILED = metrics.counter("slackwater_items_failed_total", "Items that were given up.", ("pipeline", "stage"))
+PROCESSED = metrics.counter("slackwater_items_processed_total", "Items that were processed.", ("pipeline", "stage"))
+FAILED = metrics.counter("slackwater_items_failed_total", "Items that failed for good.", ("pipeline", "stage"))
 
 Phase = WorkSlice.Phase
 

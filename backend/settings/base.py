@@ -122,17 +122,17 @@ LOGIN_REDIRECT_URL = "/"
 
 #: Mail server for notices about credits ([low balances](../howto/credits.md#be-told-of-low-balances)). Unset: no mail.
 EMAIL_HOST = env.text("EMAIL_HOST")
-#: Its port.
+#: Port of the mail server.
 EMAIL_PORT = env.number("EMAIL_PORT", 25, least=1)
-#: Name and password for it, if it asks for them.
+#: Name for the mail server, if it asks for one.
 EMAIL_HOST_USER = env.text("EMAIL_USER")
-#: See `EMAIL_USER`.
+#: Password for the mail server, if it asks for one.
 EMAIL_HOST_PASSWORD = env.text("EMAIL_PASSWORD")
-#: Whether it is spoken to in TLS after `STARTTLS`.
+#: Whether the mail server is asked for TLS by `STARTTLS`.
 EMAIL_USE_TLS = env.switch("EMAIL_TLS", False)
-#: Whether it is spoken to in TLS from the start.
+#: Whether the connection to the mail server begins in TLS.
 EMAIL_USE_SSL = env.switch("EMAIL_SSL", False)
-#: Who sends, such as `Slackwater <billing@example.com>`.
+#: Sender of mails, such as `Slackwater <billing@example.com>`.
 DEFAULT_FROM_EMAIL = env.text("EMAIL_FROM", "slackwater@localhost")
 EMAIL_TIMEOUT = 10
 EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if EMAIL_HOST else 'dummy'}.EmailBackend"
@@ -285,17 +285,17 @@ CREDITS: dict[str, Any] = {
     #: Signing secrets of the endpoint for webhooks at Stripe, such as `whsec_…`
     #: ([payments](../howto/credits.md#take-payments)).
     "stripe_secrets": tuple(env.words("STRIPE_WEBHOOK_SECRETS", "")),
-    #: The same for the provider `dummy`, for tests. One who has it can add credits.
+    #: Signing secrets of the payment provider `dummy`, for tests. Anyone who has one can add credits.
     "dummy_secrets": tuple(env.words("DUMMY_WEBHOOK_SECRETS", "")),
-    #: Who issues invoices; `\\n` begins a line.
+    #: Who issues invoices; `\n` begins a line.
     "invoice_issuer": env.text("INVOICE_ISSUER").replace("\\n", "\n"),
-    #: What else is said on invoices; `\\n` begins a line.
+    #: What else invoices say; `\n` begins a line.
     "invoice_note": env.text("INVOICE_NOTE").replace("\\n", "\n"),
 }
 
 #: Endpoint of the provider `openai` of the [content pipeline](../howto/content.md).
 TEXT_PROVIDER_BASE_URL = env.text("TEXT_PROVIDER_BASE_URL")
-#: Its key. It is sent to that address and to no other.
+#: Key for `TEXT_PROVIDER_BASE_URL`. It is sent to that address and to no other.
 TEXT_PROVIDER_API_KEY = env.text("TEXT_PROVIDER_API_KEY")
 #: Other hosts (`name` or `name:port`) that a run's `base_url` may name.
 TEXT_PROVIDER_HOSTS = tuple(env.words("TEXT_PROVIDER_HOSTS", ""))

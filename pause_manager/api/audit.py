@@ -56,8 +56,8 @@ class ControlEventSerializer(serializers.ModelSerializer[ControlEvent]):
     """What was done to a scope, by whom, through which channel and why."""
 
     details = serializers.DictField()
-    before = serializers.DictField(allow_null=True, help_text="What it was; null where nothing was there.")
-    after = serializers.DictField(allow_null=True, help_text="What it is since; null where nothing is left.")
+    before = serializers.DictField(allow_null=True, help_text="The values before the change; null if there were none.")
+    after = serializers.DictField(allow_null=True, help_text="The values after the change; null if nothing is left.")
 
     class Meta:
         model = ControlEvent

@@ -26,13 +26,13 @@ class VerdictSerializer(serializers.Serializer[Any]):
     should_pause = serializers.BooleanField()
     code = serializers.CharField()
     sentence = serializers.CharField()
-    figures = serializers.DictField(help_text="What the verdict was made from.")
+    figures = serializers.DictField(help_text="Figures behind the verdict.")
 
 
 CapacitySerializer = inline_serializer(
     "Capacity",
     {
-        "is_watched": serializers.BooleanField(help_text="Whether room is asked for before work starts."),
+        "is_watched": serializers.BooleanField(help_text="Whether capacity is checked before work starts."),
         "nodes": nodes.NodeSerializer(many=True),
         "verdicts": VerdictSerializer(many=True),
     },

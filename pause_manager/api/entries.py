@@ -32,15 +32,15 @@ class EntryQuery(PageQuery):
 
 
 class EntrySerializer(serializers.ModelSerializer[PauseQueueEntry]):
-    """A dispatch that waits for capacity, or for the end of a hold: see ``waits_for``."""
+    """An entry of the pause queue, which waits for capacity or for the end of a hold: see ``waits_for``."""
 
     needs = serializers.DictField(child=serializers.FloatField())
     waits_now = serializers.SerializerMethodField(
-        help_text="Why it waits for room, as of the last poll; null if it does not, or no poll has seen it yet."
+        help_text="Why it waits for capacity, as of the last poll; null if it does not, or if no poll has seen it yet."
     )
 
     error = serializers.SerializerMethodField(
-        help_text="What its task failed with when its retries were used up; null if it did not."
+        help_text="The error of its task after all retries; null if it has not failed."
     )
 
     def get_error(self, entry: PauseQueueEntry) -> str | None:
@@ -72,7 +72,7 @@ class EntrySerializer(serializers.ModelSerializer[PauseQueueEntry]):
 
 
 class RenameSerializer(ReasonSerializer):
-    """The task that waiting messages name, and the one that they are to run."""
+    """The name of a task in waiting messages, and the name that replaces it."""
 
     old = serializers.CharField(max_length=1_000, help_text="Name of the task that the messages name.")
     new = serializers.CharField(max_length=1_000, help_text="Name of the task that they are to run.")

@@ -68,8 +68,8 @@ class SystemSerializer(serializers.Serializer[Any]):
 
     workersPaused = serializers.BooleanField()  # noqa: N815
     mode = serializers.ChoiceField(choices=MODES, allow_null=True)
-    reason = serializers.CharField(allow_null=True, help_text="Of the last change.")
-    version = serializers.IntegerField(help_text="Rises by one with each accepted change.")
+    reason = serializers.CharField(allow_null=True, help_text="Reason of the last change.")
+    version = serializers.IntegerField(help_text="Version of the switch; it rises by one with each accepted change.")
     requestedByUserId = serializers.CharField(allow_null=True)  # noqa: N815
     requestedAt = serializers.DateTimeField(allow_null=True)  # noqa: N815
     updatedAt = serializers.DateTimeField(allow_null=True)  # noqa: N815
@@ -85,7 +85,7 @@ class BlockerSerializer(serializers.Serializer[Any]):
     node = serializers.CharField()
     since = serializers.DateTimeField()
     estimatedEnd = serializers.DateTimeField(  # noqa: N815
-        allow_null=True, help_text="From its own rate; null while that is unknown."
+        allow_null=True, help_text="When the work should end, by its own rate; null while that is unknown."
     )
     isStale = serializers.BooleanField(help_text="Its worker is lost.")  # noqa: N815
 
@@ -101,18 +101,20 @@ class WorkCountsSerializer(serializers.Serializer[Any]):
         allow_null=True, help_text="Live workers that have not said yet what they have in hand under this pause."
     )
     isDrained = serializers.BooleanField(  # noqa: N815
-        help_text="Nothing is running; what is queued does not count, what cannot be read does."
+        help_text="Whether nothing is running. Queued work does not count; work that cannot be read counts as running."
     )
 
 
 class FleetMetricsSerializer(WorkCountsSerializer):
-    """The counts with the work in progress, the oldest first."""
+    """How much work is queued and in progress, with the oldest work first."""
 
-    blockers = BlockerSerializer(many=True, allow_null=True, help_text="50 at most; null for who is no operator.")
+    blockers = BlockerSerializer(
+        many=True, allow_null=True, help_text="At most 50; null for callers who are not operators of the fleet."
+    )
 
 
 class LaggingSerializer(serializers.Serializer[Any]):
-    """Who has not acknowledged the version, or has been silent."""
+    """A worker or agent that has not acknowledged the version, or is silent."""
 
     kind = serializers.ChoiceField(choices=MEMBER_KINDS, help_text="A Celery worker, or a remote agent.")
     name = serializers.CharField()
@@ -123,11 +125,13 @@ class LaggingSerializer(serializers.Serializer[Any]):
 
 
 class ObeyingSerializer(serializers.Serializer[Any]):
-    """How many there are of a kind, and how many of them obey this version."""
+    """How many workers or agents there are, and how many of them obey this version."""
 
     total = serializers.IntegerField()
     acknowledged = serializers.IntegerField()
-    lost = serializers.IntegerField(help_text="Silent for two beats: nobody knows what they obey.")
+    lost = serializers.IntegerField(
+        help_text="Number that have been silent for two beats, so that it is unknown what they obey."
+    )
 
 
 class ByKindSerializer(serializers.Serializer[Any]):
@@ -142,8 +146,10 @@ class WorkersSerializer(serializers.Serializer[Any]):
 
     total = serializers.IntegerField()
     acknowledged = serializers.IntegerField()
-    lagging = LaggingSerializer(many=True, help_text="Heard of, and not obeying yet.")
-    lost = LaggingSerializer(many=True, help_text="Silent for two beats: nobody knows what they obey.")
+    lagging = LaggingSerializer(many=True, help_text="Workers and agents that do not obey this version yet.")
+    lost = LaggingSerializer(
+        many=True, help_text="Number that have been silent for two beats, so that it is unknown what they obey."
+    )
     byKind = ByKindSerializer()  # noqa: N815
 
 
@@ -192,7 +198,7 @@ class SnapshotSerializer(serializers.Serializer[Any]):
 
 
 class RefusedSerializer(ErrorSerializer):
-    """The switch does not do that in its state. Nothing was changed."""
+    """The command does not apply to the switch in its current state. Nothing was changed."""
 
     system = SystemSerializer(required=False)
     metrics = WorkCountsSerializer(required=False)

@@ -30,8 +30,12 @@ class HoldQuery(StrictSerializer):
 
     scope = serializers.CharField(required=False, max_length=120, help_text="A scope, or all of a sort: `node:*`.")
     kind = serializers.ChoiceField(required=False, choices=Hold.Kind.values)
-    released = serializers.BooleanField(default=False, help_text="Those that have ended instead.")
-    before = serializers.IntegerField(required=False, min_value=1, help_text="Only smaller ids: to continue a list.")
+    released = serializers.BooleanField(
+        default=False, help_text="List those that have ended instead of those in force."
+    )
+    before = serializers.IntegerField(
+        required=False, min_value=1, help_text="Only ids smaller than this, to continue a list."
+    )
     limit = serializers.IntegerField(default=100, min_value=1, max_value=MOST_SHOWN)
 
 

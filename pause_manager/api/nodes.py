@@ -33,26 +33,30 @@ class NodeQuery(StrictSerializer):
 class GpuSerializer(serializers.Serializer[Any]):
     """One GPU of a node."""
 
-    index = serializers.IntegerField(help_text="As its driver numbers it now.")
+    index = serializers.IntegerField(help_text="Number that its driver gives the GPU now.")
     name = serializers.CharField()
-    uuid = serializers.CharField(help_text="It is booked by it.")
+    uuid = serializers.CharField(help_text="UUID, by which the GPU is booked.")
     total_mib = serializers.IntegerField()
-    free_mib = serializers.IntegerField(allow_null=True, help_text="As its driver says; null if it cannot be read.")
+    free_mib = serializers.IntegerField(
+        allow_null=True, help_text="Free memory as the driver reports it; null if it cannot be read."
+    )
     room_mib = serializers.IntegerField(
-        allow_null=True, help_text="Free, less what our work declared and does not use yet."
+        allow_null=True, help_text="Free memory, less what our work declared and does not use yet."
     )
     own_mib = serializers.IntegerField(help_text="Used by our processes.")
-    utilisation = serializers.FloatField(allow_null=True, help_text="0 to 1, of everybody.")
+    utilisation = serializers.FloatField(allow_null=True, help_text="How busy the GPU is with all its users, 0 to 1.")
     temperature_c = serializers.IntegerField(allow_null=True)
     processes = serializers.IntegerField()
-    problem = serializers.CharField(help_text="Why no new work may go there; empty if it is fine.")
+    problem = serializers.CharField(help_text="Why the GPU takes no new work; empty if it does.")
     mig_of = serializers.CharField(allow_null=True, help_text="The card that this MIG device is a part of.")
-    is_unified = serializers.BooleanField(help_text="It has no memory of its own: its figures are the machine's.")
-    note = serializers.CharField(help_text="What is not known of it, though it takes work.")
+    is_unified = serializers.BooleanField(
+        help_text="Whether the GPU shares the machine's memory; its figures are the machine's then."
+    )
+    note = serializers.CharField(help_text="What cannot be read of the GPU, which takes work all the same.")
 
 
 class LoadSerializer(serializers.Serializer[Any]):
-    """A reservation: work of ours that is leased there."""
+    """Resources that running work reserved on the node."""
 
     ref = serializers.CharField()
     needs = serializers.DictField(child=serializers.FloatField())
@@ -63,16 +67,23 @@ class LoadSerializer(serializers.Serializer[Any]):
 class ContainerSerializer(serializers.Serializer[Any]):
     """A container of a node (or a unit, or a user) with workers of ours, and its limits if it has any."""
 
-    key = serializers.CharField(help_text="It is told apart by it.")
-    label = serializers.CharField(help_text="The host name in it.")  # type: ignore[assignment]  # of Field
-    own_cores = serializers.FloatField(help_text="Used by our processes in it now.")
-    own_memory_mib = serializers.IntegerField(help_text="Used by our processes in it now.")
+    key = serializers.CharField(help_text="Key that identifies the container.")
+    label = serializers.CharField(help_text="Host name inside the container.")  # type: ignore[assignment]  # of Field
+    own_cores = serializers.FloatField(help_text="Cores that our processes in the container use now.")
+    own_memory_mib = serializers.IntegerField(help_text="Memory that our processes in the container use now.")
     cores = serializers.FloatField(
-        allow_null=True, help_text="That its workers may use; null: those of the node, without a limit of its own."
+        allow_null=True,
+        help_text="Cores that workers in the container may use; null: all of the node's, as it has no limit.",
     )
-    foreign_cores = serializers.FloatField(help_text="Of these, used steadily by others under the same limit.")
-    memory_mib = serializers.IntegerField(allow_null=True, help_text="That its workers may use; null: the node's.")
-    free_memory_mib = serializers.IntegerField(allow_null=True, help_text="Left of these; null without a limit.")
+    foreign_cores = serializers.FloatField(
+        help_text="Cores of these that other processes under the same limit use steadily."
+    )
+    memory_mib = serializers.IntegerField(
+        allow_null=True, help_text="Memory that workers in the container may use; null: all of the node's."
+    )
+    free_memory_mib = serializers.IntegerField(
+        allow_null=True, help_text="Free part of `memory_mib`; null without a limit."
+    )
     gpus = serializers.ListField(child=serializers.CharField(), help_text="UUIDs of the cards that it sees.")
 
 
@@ -81,7 +92,9 @@ class WorkerGroupSerializer(serializers.Serializer[Any]):
 
     container = serializers.CharField(help_text="The key of their container; empty if it is not known.")
     queues = serializers.ListField(
-        child=serializers.CharField(), allow_null=True, help_text="What they serve; null: they do not tell."
+        child=serializers.CharField(),
+        allow_null=True,
+        help_text="Queues that the workers serve; null if they do not report them.",
     )
     gpus = serializers.ListField(
         child=serializers.CharField(),
@@ -100,23 +113,25 @@ class NodeSerializer(serializers.Serializer[Any]):
         allow_null=True, help_text="Why an operator keeps it from new work; null if nobody does."
     )
     sampled_at = serializers.FloatField(help_text="Seconds since the epoch.")
-    age_seconds = serializers.FloatField(help_text="Since it was last seen; 0 while it is live.")
-    pause_below = serializers.FloatField(help_text="It takes no new work while its free share is below this.")
-    free_share = serializers.FloatField(allow_null=True, help_text="For work that needs one core, 0 to 1.")
+    age_seconds = serializers.FloatField(help_text="Seconds since the node was last sampled; 0 while it is live.")
+    pause_below = serializers.FloatField(
+        help_text="Threshold: the node takes no new work while its free share is below this."
+    )
+    free_share = serializers.FloatField(allow_null=True, help_text="Free share for work that needs one core, 0 to 1.")
     cores = serializers.FloatField()
-    own_cores = serializers.FloatField(help_text="Used by us now.")
-    foreign_cores = serializers.FloatField(help_text="Used or wanted by others.")
-    steady_foreign_cores = serializers.FloatField(help_text="The middle of its last five figures.")
-    room_cores = serializers.FloatField(help_text="Cores, less steady foreign ones, less those our work declared.")
+    own_cores = serializers.FloatField(help_text="Cores that our processes use now.")
+    foreign_cores = serializers.FloatField(help_text="Cores that other processes use or want.")
+    steady_foreign_cores = serializers.FloatField(help_text="Median of the last five values of `foreign_cores`.")
+    room_cores = serializers.FloatField(help_text="Cores less `steady_foreign_cores`, less what our work declared.")
     load_1m = serializers.FloatField()
     memory_mib = serializers.IntegerField()
     free_memory_mib = serializers.IntegerField()
-    own_memory_mib = serializers.IntegerField(help_text="Used by us now.")
+    own_memory_mib = serializers.IntegerField(help_text="Memory that our processes use now.")
     room_memory_mib = serializers.IntegerField()
     gpu_problem = serializers.CharField(
-        help_text="Why its GPUs cannot be read; empty if they can or if there are none."
+        help_text="Why the GPUs cannot be read; empty if they can, or if there are none."
     )
-    gpu_note = serializers.CharField(help_text="Why it has no GPUs, or none that may be used.")
+    gpu_note = serializers.CharField(help_text="Why the node has no GPUs, or none that may be used.")
     gpus = GpuSerializer(many=True)
     loads = LoadSerializer(many=True)
     containers = ContainerSerializer(many=True)

@@ -29,8 +29,10 @@ class OverrideQuery(StrictSerializer):
 
     kind = serializers.CharField(required=False, max_length=40)
     target = serializers.CharField(required=False, max_length=200)
-    ended = serializers.BooleanField(default=False, help_text="Those that have ended instead.")
-    before = serializers.IntegerField(required=False, min_value=1, help_text="Only smaller ids: to continue a list.")
+    ended = serializers.BooleanField(default=False, help_text="List those that have ended instead of those in force.")
+    before = serializers.IntegerField(
+        required=False, min_value=1, help_text="Only ids smaller than this, to continue a list."
+    )
     limit = serializers.IntegerField(default=100, min_value=1, max_value=1_000)
 
 
@@ -73,7 +75,9 @@ class OverrideSerializer(serializers.ModelSerializer[Override]):
 class OverrideBodySerializer(StrictSerializer):
     """An override to set."""
 
-    kind = serializers.CharField(max_length=40, help_text="Such as `node_threshold`; a wrong one is told all.")
+    kind = serializers.CharField(
+        max_length=40, help_text="Kind, such as `node_threshold`; the refusal of a wrong one lists all."
+    )
     target = serializers.RegexField(
         r"^[^\x00\s]+$", max_length=200, help_text="Such as the name of the node or the id of the run."
     )
@@ -122,8 +126,8 @@ class OverrideList(FleetView):
     @extend_schema(
         operation_id="set_override",
         summary="Set a value for a while",
-        description="It goes back by itself. A second override of the same value of the same thing takes the place of "
-        "the first: what was there before the first comes back.",
+        description="The old value comes back when the override ends. A second override of the same value replaces the "
+        "first; at its end the value from before the first comes back.",
         parameters=schema.COMMAND,
         request=OverrideBodySerializer,
         responses=schema.answers({201: OverrideSerializer}, *schema.COMMANDS, 404),
@@ -152,7 +156,7 @@ class OverrideDetail(FleetView):
     @extend_schema(
         operation_id="end_override",
         summary="End an override now",
-        description="One that has ended stays as it is and is returned.",
+        description="An override that has ended already is returned unchanged.",
         parameters=[NUMBER, *schema.COMMAND],
         responses=schema.answers({200: OverrideSerializer}, *schema.COMMANDS, 404),
         tags=["v1"],

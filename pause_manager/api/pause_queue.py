@@ -102,8 +102,8 @@ class ForceResume(EntryVerb):
 
     @extend_schema(
         operation_id="force_resume",
-        summary="Send what waits on, whatever the capacity says",
-        description="A run is then never parked again for want of room. Other holds of it stay in force.",
+        summary="Start what waits without checking capacity",
+        description="A run is then never parked for capacity again. Other holds on it stay in force.",
         parameters=[ENTRY_ID, *schema.COMMAND],
         request=ReasonSerializer,
         responses=schema.answers({200: entries.EntrySerializer}, *schema.COMMANDS, 404),
@@ -121,7 +121,7 @@ class ForcePause(EntryVerb):
     @extend_schema(
         operation_id="force_pause",
         summary="Hold the run that waits until an operator resumes it",
-        description="It keeps its place in the queue. What is not a run cannot be held and answers 400.",
+        description="The run keeps its place in the queue. An entry that is not a run is refused with 400.",
         parameters=[ENTRY_ID, *schema.COMMAND],
         request=ReasonSerializer,
         responses=schema.answers({200: entries.EntrySerializer}, *schema.COMMANDS, 404),
@@ -159,7 +159,7 @@ class DropEntry(MessageVerb):
     @extend_schema(
         operation_id="drop_entry",
         summary="Take a message out of the pause queue for good",
-        description="Its task never runs. What is a run cannot be dropped and answers 400: cancel the run.",
+        description="Its task never runs. An entry of a run is refused with 400: cancel the run instead.",
         parameters=[ENTRY_ID, *schema.COMMAND],
         request=ReasonSerializer,
         responses=schema.answers({200: entries.EntrySerializer}, *schema.COMMANDS, 404),
@@ -177,8 +177,8 @@ class AnswerEntry(MessageVerb):
     @extend_schema(
         operation_id="answer_entry",
         summary="Decide what becomes of a task whose retries are used up: retry, skip or fail",
-        description='Of tasks with `on_exhausted = "hold"`, in the pause queue with `waits_for` `answer`. What asks '
-        "nothing answers 400.",
+        description='Applies to tasks with `on_exhausted = "hold"`, whose entries have `waits_for` `answer`. Any other '
+        "entry is refused with 400.",
         parameters=[ENTRY_ID, *schema.COMMAND],
         request=entries.DecisionSerializer,
         responses=schema.answers({200: entries.EntrySerializer}, *schema.COMMANDS, 404),
@@ -217,7 +217,7 @@ class RenameTask(EntryView):
     @extend_schema(
         operation_id="rename_task_of_entries",
         summary="Let the messages of the pause queue that name a task run another one",
-        description="For what an upgrade has renamed. Answers with the entries that were changed; perhaps none.",
+        description="For tasks that an upgrade has renamed. The answer lists the entries that were changed, if any.",
         parameters=[*schema.COMMAND],
         request=entries.RenameSerializer,
         responses=schema.answers({200: entries.ChangedSerializer}, *schema.COMMANDS, 404),

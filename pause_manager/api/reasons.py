@@ -19,7 +19,9 @@ class ReasonFiguresSerializer(serializers.Serializer[Any]):
     since = serializers.DateTimeField(allow_null=True)
     actor = serializers.CharField(help_text="Who caused it.")
     lifted_by = serializers.CharField(help_text="What would end it.")
-    figures = serializers.DictField(help_text="What it rests on; of a hold `scope`, `kind`, `mode` and `expires_at`.")
+    figures = serializers.DictField(
+        help_text="Figures behind the reason; for a hold its `scope`, `kind`, `mode` and `expires_at`."
+    )
 
 
 class LinePositionSerializer(serializers.Serializer[Any]):
@@ -27,14 +29,14 @@ class LinePositionSerializer(serializers.Serializer[Any]):
 
     may_start = serializers.BooleanField(help_text="Whether nothing keeps it.")
     position = serializers.IntegerField(
-        allow_null=True, help_text="Among what waits for the same, 1 is next; null: it waits in no line."
+        allow_null=True, help_text="Position among what waits for the same; 1 is next. Null if it waits in no line."
     )
     expected_start = serializers.DateTimeField(
-        allow_null=True, help_text="From measured rates; null if that is not known."
+        allow_null=True, help_text="Expected start by measured rates; null if unknown."
     )
 
 
 class WaitExplanationSerializer(LinePositionSerializer):
-    """Every reason why something may not start, in a fixed order; none means that it may."""
+    """Every reason why something may not start, in a fixed order. If there is none, it may start."""
 
     reasons = ReasonFiguresSerializer(many=True)

@@ -27,7 +27,7 @@ NAME = OpenApiParameter("resource", str, OpenApiParameter.PATH, description="Nam
 class ResourceHoldSerializer(serializers.Serializer[Any]):
     """A hold in force on a resource."""
 
-    kind = serializers.CharField(help_text="As of every hold, such as `operator` or `throttled`.")
+    kind = serializers.CharField(help_text="Kind of the hold, such as `operator` or `throttled`.")
     mode = serializers.ChoiceField(choices=Hold.Mode.choices)
     reason = serializers.CharField()
     actor = serializers.CharField()
@@ -36,7 +36,7 @@ class ResourceHoldSerializer(serializers.Serializer[Any]):
 
 
 class ResourceSerializer(serializers.Serializer[Any]):
-    """A resource outside: what is known of it, its limits, what uses it and what waits for it."""
+    """A resource outside: its state, its limits, what uses it and what waits for it."""
 
     name = serializers.CharField()
     state = serializers.ChoiceField(choices=Resource.State.choices)
@@ -51,35 +51,37 @@ class ResourceSerializer(serializers.Serializer[Any]):
     in_use = serializers.IntegerField(help_text="Items and tasks in progress that use it.")
     waiting = serializers.IntegerField(help_text="Parked tasks that use it, and running stages with work and no loop.")
     throttled_at = serializers.DateTimeField(allow_null=True, help_text='When it said "too much" last.')
-    throttled_by = serializers.CharField(help_text="The stage or task that it told so; empty: none.")
+    throttled_by = serializers.CharField(help_text="The stage or task that was told so; empty if there is none.")
     next_probe_at = serializers.DateTimeField(allow_null=True, help_text="When it is asked again.")
-    next_start_at = serializers.DateTimeField(allow_null=True, help_text="By `max_per_minute`; null: now.")
-    strikes = serializers.IntegerField(help_text="How often in a row it has said so.")
+    next_start_at = serializers.DateTimeField(
+        allow_null=True, help_text="Next start that `max_per_minute` allows; null: now."
+    )
+    strikes = serializers.IntegerField(help_text="How many times in a row it said “too much”.")
     holds = ResourceHoldSerializer(many=True)
 
 
 class WaiterSerializer(serializers.Serializer[Any]):
-    """One piece of work that waits for a resource, and that nothing else keeps."""
+    """One piece of work that waits for a resource and for nothing else."""
 
     kind = serializers.ChoiceField(
         choices=["run", "agent", "task"],
         help_text="Each kind is a line of its own; `agent`: a run that agents work on.",
     )
-    position = serializers.IntegerField(help_text="In the line of its kind; 1 is next.")
+    position = serializers.IntegerField(help_text="Position in the line of its kind; 1 is next.")
     priority = serializers.IntegerField()
     ref = serializers.CharField(help_text="Such as `run:<id>`; empty for what the caller may not see.")
-    title = serializers.CharField(help_text="Pipeline and stage, or the task; empty likewise.")
+    title = serializers.CharField(help_text="Pipeline and stage, or the task; empty for what the caller may not see.")
 
 
 class LineQuery(StrictSerializer):
     """How much of the lines is told."""
 
-    limit = serializers.IntegerField(default=MOST_IN_LINE, min_value=1, max_value=500, help_text="Of each kind.")
+    limit = serializers.IntegerField(default=MOST_IN_LINE, min_value=1, max_value=500, help_text="Rows of each kind.")
 
 
 def _limit(help_text: str) -> serializers.IntegerField:
     return serializers.IntegerField(
-        required=False, allow_null=True, min_value=1, max_value=MOST, help_text=f"{help_text} Null takes it away."
+        required=False, allow_null=True, min_value=1, max_value=MOST, help_text=f"{help_text} Null removes the limit."
     )
 
 
@@ -121,8 +123,8 @@ class ResourceDetail(FleetView):
     @extend_schema(
         operation_id="limit_resource",
         summary="Set or remove the limits of a resource",
-        description="In force for all that starts after it. Nothing is interrupted: a lower limit is reached as work "
-        "ends. A resource that nothing uses yet may be limited, too.",
+        description="Applies to everything that starts afterwards. Nothing is interrupted: a lower limit is reached as "
+        "work ends. A resource that nothing uses yet may be limited, too.",
         parameters=[NAME, *schema.COMMAND],
         request=LimitsSerializer,
         responses=schema.answers({200: ResourceSerializer}, *schema.COMMANDS, 404),

@@ -19,7 +19,9 @@ from pause_manager.observability import waiting
 class WaitingQuery(StrictSerializer):
     """From when on."""
 
-    since = serializers.DateTimeField(required=False, help_text="History from this time on; none without it.")
+    since = serializers.DateTimeField(
+        required=False, help_text="Include the history from this time on; if left out, there is none."
+    )
 
 
 class WaitingCountSerializer(serializers.Serializer[Any]):
@@ -39,11 +41,11 @@ class WaitingSampleSerializer(serializers.ModelSerializer[WaitingSample]):
 
 
 class WaitingSerializer(serializers.Serializer[Any]):
-    """Now, and before."""
+    """How much waits now, and how much waited earlier."""
 
     now = WaitingCountSerializer(many=True)
     history = WaitingSampleSerializer(many=True)
-    is_complete = serializers.BooleanField(help_text=f"False if there is more than {waiting.MOST_ROWS:,} rows.")
+    is_complete = serializers.BooleanField(help_text=f"Whether these are all rows, of at most {waiting.MOST_ROWS:,}.")
 
 
 class Waiting(FleetView):
@@ -52,8 +54,8 @@ class Waiting(FleetView):
     @extend_schema(
         operation_id="show_waiting",
         summary="Show how many runs and tasks wait, by the first reason",
-        description="Over all accounts: counts alone. History has a sample a minute, newest first, for `history_days`. "
-        "A minute without a row of work and reason `all` was not looked at.",
+        description="Counts over all accounts. The history has one sample per minute, newest first, for "
+        "`history_days`. A minute without a row with `all` as work and reason has no sample.",
         parameters=[WaitingQuery, schema.REQUEST_ID],
         responses=schema.answers({200: WaitingSerializer}, *schema.READS, 404),
         tags=["v1"],

@@ -43,7 +43,9 @@ class WindowFieldsSerializer(StrictSerializer):
     every_minutes = serializers.IntegerField(required=False, allow_null=True, min_value=1, max_value=527_040)
     time_zone = serializers.CharField(required=False, max_length=64)
     duration_minutes = serializers.IntegerField(
-        min_value=1, max_value=LONGEST_MINUTES, help_text="On the wall clock: 22:00 and 480 is 06:00, in every night."
+        min_value=1,
+        max_value=LONGEST_MINUTES,
+        help_text="Minutes on the wall clock: 480 from 22:00 ends at 06:00, even in nights when clocks change.",
     )
     reason = serializers.CharField(max_length=500, help_text="Shown with every hold of the window.")
     is_enabled = serializers.BooleanField(required=False)
@@ -65,7 +67,7 @@ class WindowChangesSerializer(WindowFieldsSerializer):
 
 
 class StretchSerializer(serializers.Serializer[Any]):
-    """The stretch that is open, else the next one."""
+    """The current period of the pause window, or else the next one."""
 
     begins_at = serializers.DateTimeField()
     ends_at = serializers.DateTimeField()

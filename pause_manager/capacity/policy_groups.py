@@ -17,9 +17,9 @@ class Thresholds:
     resume_above: float = 0.30
     """A node takes parked work if its free share is at least this."""
     cpu_slack_cores: float = 0.25
-    """CPU use of other processes up to this many cores ..."""
+    """CPU use of other processes up to this many cores is noise and counts as none."""
     cpu_slack_share: float = 0.02
-    """... or up to this share of the node's cores, if that is more, is noise and counts as none."""
+    """The same as a share of the node's cores; the larger of the two limits applies."""
     peak_seconds: float = 300.0
     """How long the peak of foreign use is remembered when parked work is placed."""
     sensor_lag_seconds: float = 60.0

@@ -31,7 +31,7 @@ class RampState:
     reserved_for: tuple[tuple[str, Needs], ...] = ()
     """The same nodes with the needs of what each is kept free for."""
     kept: tuple[ReservedNode, ...] = ()
-    """Those of ``held`` that other work was asked to leave."""
+    """Those of ``reserved_nodes`` that other work was asked to leave."""
     moved: tuple[tuple[str, float], ...] = ()
     """What was asked to move lately, each with the time: see ``consolidate``."""
     short: tuple[Waiting, ...] = ()
@@ -52,7 +52,7 @@ def plan_resume(
 
     Entries that are due go by priority (raised by ageing), then by age. Nodes that are saturated, cooling down or
     not at the resume threshold take none (``states``, from ``judge``). 1, 2, 4, ... are sent per poll; new pressure,
-    or no room for any, sets that back to 1. A caller that keeps a ``resuming_book`` and a ``Line`` up to date itself
+    or no room for any, sets that back to 1. A caller that keeps a ``resuming_ledger`` and a ``Line`` up to date itself
     may bring them instead of ``nodes`` and entries.
     """
     states = states or {}

@@ -21,13 +21,13 @@ from pause_manager.workloads import Counts, HoldChange
 
 DRAIN_SECONDS = metrics.histogram(
     "slackwater_pause_settle_seconds",
-    "From a hold on work that was running until the last of it had stopped, by scope, kind and mode of the hold.",
+    "Time from a hold on work that was running until the last of it had stopped, by scope, kind and mode of the hold.",
     ("scope", "kind", "mode"),
     metrics.LONG_SECONDS,
 )
 RESUME_SECONDS = metrics.histogram(
     "slackwater_resume_seconds",
-    "From the release of a hold to the first work after it, by scope and kind of the hold.",
+    "Time from the release of a hold to the first work after it, by scope and kind of the hold.",
     ("scope", "kind"),
     metrics.LONG_SECONDS,
 )

@@ -1,18 +1,6 @@
 """Place, alter, release and expire holds: the writer of :class:`Hold`. One event each.
 
-Locks are taken in this order, by all that change holds, entries or what they stop, so that nobody waits in a circle:
-
-0. an override (``overrides.writer``)
-1. the row of the fleet switch, if workers obey a hold on one of the scopes; then the rows of resources, by name
-2. what orders runs among each other: their dependencies, then a lane. Who changes a hold takes neither
-3. the rows of runs, in the order of their keys: exclusively to change them or their holds, shared to lease from them
-4. the share of holds: all of it to place a hold on more than a run, a share of it to start work (``TAKE_SHARE``)
-5. the rows of entries of the pause queue, then those of holds, in the order of their keys
-6. the row of a stage
-7. the row of a node
-8. the row of a slice
-
-A transaction may leave out steps, and takes none after a later one.
+Locks are taken in the order of docs/architecture.md, "Lock order".
 """
 
 from __future__ import annotations

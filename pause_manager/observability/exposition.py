@@ -76,7 +76,7 @@ def read() -> list[Metric]:
     autodiscover_modules("gauges")
     began = time.monotonic()
     errors = gauge("slackwater_scrape_errors", "1 for a group of metrics that could not be read just now.", "group")
-    took = gauge("slackwater_scrape_duration_seconds", "How long it took to read what is told here.")
+    took = gauge("slackwater_scrape_duration_seconds", "Seconds that reading these metrics took.")
     families: list[Metric] = []
     is_away = False
     for name, (group, reads_database) in sorted(_groups.items()):

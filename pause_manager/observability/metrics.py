@@ -134,7 +134,7 @@ def histogram(
 DEGRADED = counter(
     "slackwater_gate_degradations_total", "Times a layer of the gate could not be judged, by layer.", ("layer",)
 )
-"""By the names in ``layers``. A layer that keeps failing shows as ``slackwater_gate_degraded`` until a minute later."""
+"""By the names of ``gate_health.Layer``. ``slackwater_gate_degraded`` shows it until a minute later."""
 
 
 counters.report_failures_to(complain)

@@ -1,6 +1,6 @@
 """Set, end and expire overrides: the writer of :class:`Override`. One event each.
 
-An override is locked before what its kind locks: before lanes, runs, stages, nodes and resources.
+An override is locked before what its kind locks (docs/architecture.md, "Lock order").
 """
 
 from __future__ import annotations

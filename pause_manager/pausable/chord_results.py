@@ -27,7 +27,10 @@ from pause_manager.observability import metrics
 
 logger = logging.getLogger("pause_manager.pausable.chord_results")
 
-LOOKS = metrics.counter("slackwater_chord_results_looks_total", "Looks after the results of chords of parked members.")
+LOOKS = metrics.counter(
+    "slackwater_chord_results_looks_total",
+    "Times results of chords with parked members were checked.",
+)
 
 BATCH = 500
 MOST_SECONDS_BETWEEN = 300.0

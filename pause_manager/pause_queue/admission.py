@@ -31,7 +31,7 @@ QUEUED_BEHIND = "Queued behind work that needs no more resources and is at least
 
 DECISIONS = metrics.counter(
     "slackwater_capacity_decisions_total",
-    "Answers to work that asks for room: granted, or why not.",
+    "Decisions on work that asked for capacity, by code: granted, or why not.",
     ("code",),
 )
 

@@ -13,11 +13,9 @@ from pause_manager.holds import wording
 from pause_manager.models import Hold, PauseQueueEntry, WorkerNode
 from pause_manager.models.clock import database_now
 from pause_manager.pause_queue import outlook, unserved
-from pause_manager.reasons import Explanation, Reason, ReasonCode
+from pause_manager.reasons import ORDER, Explanation, Reason, ReasonCode
 from pause_manager.resources import line, places
 
-ORDER = ("fleet", "freeze", "operator", "node", "budget", "needs_input", "throttled", "capacity")
-"""The order in which the holds on an entry are told; kinds that are not named here come last."""
 NOT_BEFORE = ReasonCode.NOT_BEFORE
 _ENTRY = PauseQueueEntry._meta.db_table
 
@@ -69,12 +67,8 @@ def _of_holds(entry: PauseQueueEntry) -> list[Reason]:
     nodes = [f"node:{name}" for name in live.values_list("name", flat=True)]
     held = list(Hold.objects.covering(nodes)) if nodes else []
     found += held if {hold.scope for hold in held} == set(nodes) else []
-    found.sort(key=lambda hold: (_rank(wording.code_of(hold)), hold.created_at))
+    found.sort(key=lambda hold: (ORDER.index(wording.code_of(hold)), hold.created_at))
     return [wording.reason_of(hold) for hold in found]
-
-
-def _rank(code: str) -> int:
-    return ORDER.index(code) if code in ORDER else len(ORDER)
 
 
 def _of_failure(entry: PauseQueueEntry) -> list[Reason]:

@@ -8,8 +8,8 @@ import orjson
 from django.db import connection
 
 from pause_manager.models import Hold, PauseQueueEntry, PollState
-from pause_manager.pause_queue import explanation, outlook
-from pause_manager.reasons import ReasonCode
+from pause_manager.pause_queue import outlook
+from pause_manager.reasons import ORDER, ReasonCode
 from pause_manager.resources import places
 from pause_manager.scopes import RUNS
 
@@ -61,7 +61,7 @@ def by_reason() -> dict[str, int]:
     statements.
     """
     with connection.cursor() as cursor:
-        cursor.execute(REASONS, {"order": list(explanation.ORDER)})
+        cursor.execute(REASONS, {"order": list(ORDER)})
         rows = cursor.fetchall()
     used = {name for _, is_free, uses, _ in rows if is_free for name in uses}
     short = places.what_is_short(sorted(used)) if used else {}

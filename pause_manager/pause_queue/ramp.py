@@ -43,7 +43,7 @@ class Ramp:
     kept: Mapping[str, Kept] = field(default_factory=dict)
     sent: tuple[int, ...] = ()
     making: tuple[capacity.ReservedNode, ...] = ()
-    """Those of ``kept`` that other work was asked to leave: see ``consolidating``."""
+    """Those of ``kept`` that other work was asked to leave: see ``pause_queue.consolidation``."""
     moved: tuple[tuple[str, float], ...] = ()
     """What was asked to move within the cooldown, each with the time."""
 

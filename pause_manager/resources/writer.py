@@ -1,9 +1,6 @@
 """The only writer of :class:`Resource`: limits, "too much", the probe, the ramp, the starts of a minute.
 
-Locks are taken in this order (see ``holds.writer`` for what follows):
-
-1. the rows of resources, by name: exclusive for a change, and for a start of work where the resource has a limit
-2. the rows of runs, the share of holds, the rows of holds
+Locks are taken in the order of docs/architecture.md, "Lock order".
 
 Every wait here ends by the clock of the database: a hold of kind ``throttled`` has an end, and what is not as it should
 be (a resource that is held without a hold) is put right by :func:`advance`, with each beat.
@@ -29,7 +26,7 @@ from pause_manager.resources.limits import IS_LIMITED, PERMITTED, RESOURCE, valu
 logger = logging.getLogger("pause_manager.resources.writer")
 
 THROTTLED = metrics.counter(
-    "slackwater_resource_throttled_total", 'Times a resource said "too much" and was let alone.', ("resource",)
+    "slackwater_resource_throttled_total", 'Times a resource said "too much" and was paused.', ("resource",)
 )
 
 SHORTEST_SECONDS = 1.0

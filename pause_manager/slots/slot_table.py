@@ -2,7 +2,7 @@
 
 The supervisor in the worker's main process reads what was noted and writes the stops. A loop that looks reads one word
 of memory; it needs no thread, no statement, and no turn of the interpreter to stay alive. Each slot has a generation,
-so that what was meant for one loop never stops the next. Outside a worker the page is the process's own, see ``local``.
+so that what was meant for one loop never stops the next. Outside a worker the page is the process's (``standalone``).
 """
 
 from __future__ import annotations

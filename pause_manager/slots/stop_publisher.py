@@ -1,6 +1,6 @@
 """Keeps the stops in a page's slots true: of holds as they are read or heard of, and what the engine says of its loops.
 
-Used by one thread: the supervisor's in a worker, the one of ``local`` outside.
+Used by one thread: the supervisor's in a worker, the one of ``standalone`` outside.
 """
 
 from __future__ import annotations

@@ -56,7 +56,6 @@ WRITERS: dict[str, set[str]] = {
     "CounterTotal": {"pause_manager/observability/counters.py"},
     "FailedTask": {"pause_manager/pausable/failed_tasks.py"},
     "FleetWorker": {"pause_manager/nodes/members.py"},
-    # The second only notes when work had drained and resumed, never what is held.
     # A trigger of the database writes the other half of what credits keep.
     "Grant": {"automation/contrib/credits/allowance.py", "automation/contrib/credits/settling.py"},
     "Invoice": {"automation/contrib/credits/invoices.py"},
@@ -71,6 +70,7 @@ WRITERS: dict[str, set[str]] = {
     "StagePrice": {"automation/contrib/credits/starting.py"},
     "Transfer": {"automation/contrib/credits/ledger.py"},
     "Usage": {"automation/contrib/credits/settling.py"},
+    # The second only notes when work had drained and resumed, never what is held.
     "Hold": {"pause_manager/holds/writer.py", "pause_manager/holds/milestones.py"},
     "IdempotencyRecord": {"pause_manager/api/http/idempotency.py"},
     "Lane": {"automation/runs/lanes.py"},

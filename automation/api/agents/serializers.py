@@ -27,16 +27,18 @@ class GpuSampleSerializer(StrictSerializer):
     utilisation = serializers.FloatField(min_value=0, max_value=1, required=False, allow_null=True)
     name = serializers.CharField(max_length=200, required=False, allow_blank=True)
     uuid = serializers.RegexField(
-        r"^[\x21-\x2b\x2d-\x7e]{1,96}$", required=False, help_text="As the driver tells it; it is booked by it."
+        r"^[\x21-\x2b\x2d-\x7e]{1,96}$",
+        required=False,
+        help_text="UUID as the driver reports it; the GPU is booked by it.",
     )
 
 
 class SampleSerializer(StrictSerializer):
-    """What the agent's machine has left."""
+    """Resources of the agent's machine."""
 
-    cores = serializers.FloatField(min_value=0.01, max_value=100_000, help_text="That the agent may use.")
+    cores = serializers.FloatField(min_value=0.01, max_value=100_000, help_text="Cores that the agent may use.")
     foreignCores = serializers.FloatField(  # noqa: N815
-        min_value=0, max_value=100_000, default=0.0, help_text="That others use."
+        min_value=0, max_value=100_000, default=0.0, help_text="Cores that other processes use."
     )
     memoryMib = serializers.IntegerField(min_value=1, max_value=LARGEST)  # noqa: N815
     freeMemoryMib = serializers.IntegerField(min_value=0, max_value=LARGEST)  # noqa: N815
@@ -50,16 +52,21 @@ class ClaimSerializer(StrictSerializer):
         child=serializers.RegexField(rf"^{SLUG.pattern}$"),
         required=False,
         max_length=1_000,
-        help_text="Slugs of the stages it can do; left out: all that its token allows.",
+        help_text="Slugs of the stages that the agent can process; if left out, all that its token allows.",
     )
-    sample = SampleSerializer(required=False, help_text="Needed where capacity is watched and no worker samples it.")
+    sample = SampleSerializer(
+        required=False, help_text="Required if capacity is checked and no worker samples the machine."
+    )
     maxItems = serializers.IntegerField(  # noqa: N815
-        default=PAGE, min_value=1, max_value=LARGEST_PAGE, help_text="Items in the answer; the others are paged."
+        default=PAGE,
+        min_value=1,
+        max_value=LARGEST_PAGE,
+        help_text="Most items in the answer; the others are read page by page.",
     )
     claimId = serializers.RegexField(  # noqa: N815
         r"^[\x21-\x2e\x30-\x7e]{1,64}$",
         required=False,
-        help_text="A new one for each claim. Sent again after a lost answer, it gets the job of that answer.",
+        help_text="An id of your own for each claim. If the answer is lost, the same id gets the same job again.",
     )
 
 
@@ -79,7 +86,7 @@ class ItemPageQuery(TokenSerializer):
 
 
 class FailureSerializer(StrictSerializer):
-    """An item that is given up."""
+    """An item that failed for good."""
 
     key = serializers.CharField(max_length=LONGEST_KEY)
     error = serializers.CharField(max_length=LONGEST_ERROR)
@@ -93,12 +100,12 @@ class SubmissionSerializer(TokenSerializer):
     outputs = serializers.DictField(
         child=serializers.ListField(child=serializers.JSONField()),
         required=False,
-        help_text="By key of the item, its outputs, each a JSON object. Every item up to `cursor` that is not among "
+        help_text="The outputs of each item, by its key, each a JSON object. Every item up to `cursor` not among "
         "the failures is named, with an empty list if nothing came of it.",
     )
     failures = FailureSerializer(many=True, required=False)
     busySeconds = serializers.FloatField(  # noqa: N815
-        default=0.0, min_value=0, max_value=DAY, help_text="Time spent on these items; estimates are made of it."
+        default=0.0, min_value=0, max_value=DAY, help_text="Seconds spent on these items; estimates are based on it."
     )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -122,13 +129,13 @@ class JobFailSerializer(TokenSerializer):
         allow_null=True,
         min_value=0,
         max_value=DAY,
-        help_text="Seconds of patience that a provider asked for: nothing has failed.",
+        help_text="Seconds that a provider asked to wait: the item has not failed.",
     )
     resource = serializers.CharField(
         required=False,
         allow_null=True,
         max_length=64,
-        help_text="Which resource of the stage asked for them: all who use it wait. Default: the only one it uses.",
+        help_text="Resource that asked to wait: everyone who uses it waits. Default: the only one that the stage uses.",
     )
 
 
@@ -141,7 +148,7 @@ class JobAskSerializer(TokenSerializer):
         required=False,
         min_length=1,
         max_length=MOST_CHOICES,
-        help_text="The answers that are taken; left out: any text.",
+        help_text="Allowed answers; if left out, any text.",
     )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -165,7 +172,9 @@ class JobItemSerializer(serializers.Serializer[Any]):
 
     key = serializers.CharField(help_text="With run and stage, the same in every attempt: an idempotency key.")
     payload = serializers.DictField()
-    answer = serializers.CharField(required=False, help_text="To its last question, if it was asked about.")
+    answer = serializers.CharField(
+        required=False, help_text="Answer to the last question about the item, if there was one."
+    )
     answers = serializers.DictField(required=False, child=serializers.CharField(), help_text="By question.")
 
 
@@ -188,7 +197,7 @@ class JobItemsSerializer(SystemAnswer):
     """Items of a job, in order."""
 
     items = JobItemSerializer(many=True)
-    more = serializers.BooleanField(help_text="Others come after these.")
+    more = serializers.BooleanField(help_text="Whether the job has more items than these.")
     stop = StopSerializer(allow_null=True, help_text="With `more` and no items: why none may begin now.")
 
 
@@ -196,13 +205,13 @@ class JobSerializer(serializers.Serializer[Any]):
     """A slice of a stage, leased."""
 
     id = serializers.IntegerField()
-    token = serializers.IntegerField(help_text="Shown with everything that is done to the job.")
+    token = serializers.IntegerField(help_text="Required in all further requests about the job.")
     run = serializers.UUIDField()
     pipeline = serializers.CharField()
     stage = serializers.CharField()
     params = serializers.DictField(help_text="Of the run.")
     items = JobItemSerializer(many=True)
-    more = serializers.BooleanField(help_text="Others come after these.")
+    more = serializers.BooleanField(help_text="Whether the job has more items than these.")
     cursor = serializers.CharField(allow_blank=True, help_text="Key of the last item that was committed before.")
     lastKey = serializers.CharField(help_text="Key of the last item.")  # noqa: N815
     gpus = serializers.ListField(
@@ -211,19 +220,21 @@ class JobSerializer(serializers.Serializer[Any]):
         "`CUDA_VISIBLE_DEVICES`.",
     )
     leaseSeconds = serializers.FloatField()  # noqa: N815
-    heartbeatSeconds = serializers.FloatField(help_text="How often a heartbeat is due.")  # noqa: N815
+    heartbeatSeconds = serializers.FloatField(help_text="Seconds between heartbeats.")  # noqa: N815
     checkpointInterval = serializers.FloatField(  # noqa: N815
-        help_text="Seconds between checkpoints at least; 0: each item by itself."
+        help_text="Least seconds between checkpoints; 0: a checkpoint after each item."
     )
-    retries = serializers.IntegerField(help_text="Tries at an item after the first.")
-    retryBackoff = serializers.FloatField(help_text="Seconds before the first of them; doubles.")  # noqa: N815
+    retries = serializers.IntegerField(help_text="How often an item that fails is tried again.")
+    retryBackoff = serializers.FloatField(help_text="Seconds before the first retry; doubled before each further one.")  # noqa: N815
 
 
 class ClaimAnswer(SystemAnswer):
     """A job, if there is one."""
 
     job = JobSerializer(allow_null=True)
-    reason = serializers.CharField(allow_null=True, help_text="What the machine or the account lacks, if that is why.")
+    reason = serializers.CharField(
+        allow_null=True, help_text="Why there is no job, if the machine or the account lacks something."
+    )
 
 
 class HeartbeatAnswer(SystemAnswer):
@@ -236,14 +247,14 @@ class CheckpointAnswer(HeartbeatAnswer):
     """What is committed, and whether to continue."""
 
     cursor = serializers.CharField(help_text="Key of the last item that is committed.")
-    finished = serializers.BooleanField(help_text="Nothing is left of the job, and it is held no more.")
-    released = serializers.BooleanField(help_text="The job was given back.")
+    finished = serializers.BooleanField(help_text="Whether the job is complete; its lease has ended then.")
+    released = serializers.BooleanField(help_text="Whether the job was given back.")
 
 
 class JobErrorSerializer(ErrorSerializer):
     """Why an agent was refused. Nothing was changed."""
 
-    system = SystemSerializer(required=False, help_text="Not told to whom it is not told elsewhere.")
+    system = SystemSerializer(required=False, help_text="Only for callers who may see the state of the fleet.")
 
 
 class JobInvalidSerializer(JobErrorSerializer):

@@ -84,7 +84,7 @@ class ConfigurationSerializer(serializers.Serializer[Any]):
     priority = serializers.IntegerField(allow_null=True)
     catch_up = serializers.ChoiceField(choices=Schedule.CatchUp.values, allow_null=True)
     in_words = serializers.CharField(allow_null=True)
-    last_run_at = serializers.DateTimeField(allow_null=True, help_text="When a run of the pipeline started last.")
+    last_run_at = serializers.DateTimeField(allow_null=True, help_text="When the last run of the pipeline started.")
     next_run_at = serializers.DateTimeField(allow_null=True)
 
 
@@ -116,7 +116,7 @@ class StageEstimateSerializer(serializers.Serializer[Any]):
 
 
 class EstimateSerializer(serializers.Serializer[Any]):
-    """Working time by the rate of the last five completed runs; null where nothing was measured.
+    """Estimated working time, from the rate of the last five completed runs; null where nothing was measured.
 
     Installed apps add members: with credits `needed`, `balance` and `sufficient`.
     """

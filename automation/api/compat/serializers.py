@@ -65,14 +65,14 @@ class NamedItemSerializer(serializers.Serializer[Any]):
 
 
 class ItemAtWorkSerializer(NamedItemSerializer):
-    """The same with who is on it."""
+    """An item in progress, and who works on it."""
 
     worker = serializers.CharField()
     since = serializers.DateTimeField()
 
 
 class ProcessingSerializer(serializers.Serializer[Any]):
-    """The current stage's totals, as fixed at its start, with the items now and next. Nulls and zeros without a run."""
+    """Totals of the current stage, with the items in progress and the next ones. Nulls and zeros without a run."""
 
     run_id = serializers.UUIDField(allow_null=True)
     status = serializers.ChoiceField(choices=STATUSES, allow_null=True)

@@ -41,14 +41,14 @@ class LaneSerializer(serializers.ModelSerializer[Lane]):
 class ChangedLaneSerializer(LaneSerializer):
     """A lane that was changed."""
 
-    started = serializers.IntegerField(read_only=True, help_text="Runs that got a place by it.")
+    started = serializers.IntegerField(read_only=True, help_text="Runs that got a place because of the change.")
 
     class Meta(LaneSerializer.Meta):
         fields = (*LaneSerializer.Meta.fields, "started")  # type: ignore[assignment]
 
 
 class LaneChangeSerializer(ReasonSerializer):
-    """What of a lane is to change."""
+    """Changes of a lane."""
 
     policy = serializers.ChoiceField(choices=Lane.Policy.choices, required=False)
     width = serializers.IntegerField(
@@ -75,9 +75,11 @@ class LaneRunSerializer(serializers.Serializer[Any]):
 class WaitingRunSerializer(LaneRunSerializer):
     """A run that waits for a place."""
 
-    position = serializers.IntegerField(help_text="Among all that wait, paused ones included; 1 is next.")
+    position = serializers.IntegerField(help_text="Position among all that wait, including paused runs; 1 is next.")
     reason = ReasonFiguresSerializer(allow_null=True, help_text="The first of `reasons`; null: it is about to start.")
-    reasons = ReasonFiguresSerializer(many=True, help_text="All that keep it, in the fixed order.")
+    reasons = ReasonFiguresSerializer(
+        many=True, help_text="Everything that keeps the run from starting, in the order of the list of codes."
+    )
 
 
 class LaneQueueSerializer(serializers.Serializer[Any]):
@@ -88,7 +90,7 @@ class LaneQueueSerializer(serializers.Serializer[Any]):
     width = serializers.IntegerField()
     active_task = LaneRunSerializer(allow_null=True, help_text="The run that has held a place the longest.")
     active = LaneRunSerializer(many=True, help_text="The runs that hold places.")
-    waiting = WaitingRunSerializer(many=True, help_text="In order; without those that are paused.")
+    waiting = WaitingRunSerializer(many=True, help_text="The runs that wait, in order, without paused ones.")
     waiting_count = serializers.IntegerField()
     paused = LaneRunSerializer(many=True)
     paused_count = serializers.IntegerField()

@@ -44,7 +44,7 @@ class Queue(AutomationView):
     @extend_schema(
         operation_id="show_queue",
         summary="Show who runs, who waits and why, lane by lane",
-        description="Of the lanes of the caller's accounts. A run that waits carries every reason, in the fixed order.",
+        description="Lists lanes of the caller's accounts. Each waiting run has all its reasons, in their order.",
         parameters=[QueueQuery, schema.REQUEST_ID],
         responses=answers({200: page_of("LaneQueuePage", LaneQueueSerializer)}, *READ),
     )

@@ -18,8 +18,12 @@ class CountsSerializer(serializers.Serializer[Any]):
     failed_items = serializers.IntegerField()
     remaining_count = serializers.IntegerField()
     percentage = serializers.FloatField(help_text="0 to 100, of items processed or failed; never falls.")
-    items_per_second = serializers.FloatField(allow_null=True, help_text="Of working time, pauses excluded.")
-    eta_seconds = serializers.FloatField(allow_null=True, help_text="Of working time; null while unknown.")
+    items_per_second = serializers.FloatField(
+        allow_null=True, help_text="Items per second of working time; pauses do not count."
+    )
+    eta_seconds = serializers.FloatField(
+        allow_null=True, help_text="Estimated seconds of working time left; null while unknown."
+    )
 
 
 class StageProgressSerializer(CountsSerializer):
@@ -28,7 +32,7 @@ class StageProgressSerializer(CountsSerializer):
     slug = serializers.CharField()
     title = serializers.CharField()
     status = serializers.ChoiceField(choices=STATUSES)
-    left_out_items = serializers.IntegerField(help_text="Beyond its `max_items`: it does not do them.")
+    left_out_items = serializers.IntegerField(help_text="Items beyond `max_items`, which the stage leaves out.")
 
 
 class InFlightSerializer(serializers.Serializer[Any]):
@@ -41,7 +45,7 @@ class InFlightSerializer(serializers.Serializer[Any]):
     item = serializers.CharField(allow_null=True, help_text="Key of the item; `prepare` or `finish` for a hook.")
     since = serializers.DateTimeField(help_text="When it took the slice.")
     item_since = serializers.DateTimeField(
-        allow_null=True, help_text="Since when it has been at the item; null as long as that is not long."
+        allow_null=True, help_text="Since when the worker has been on the item; null during the first moments."
     )
     item_limit = serializers.FloatField(allow_null=True, help_text="Seconds after which it is ended; null: no limit.")
 
@@ -54,7 +58,7 @@ class DurationsSerializer(serializers.Serializer[Any]):
 
 
 class ProgressSerializer(serializers.Serializer[Any]):
-    """How far a run is. ``overall`` is told in items of the run's input; every stage weighs the same."""
+    """How far a run is. ``overall`` counts items of the run's input; every stage weighs the same."""
 
     status = serializers.ChoiceField(choices=STATUSES)
     overall = CountsSerializer()
@@ -68,11 +72,11 @@ class WillStartSerializer(serializers.Serializer[Any]):
 
     stage = serializers.CharField()
     title = serializers.CharField()
-    items = serializers.IntegerField(help_text="Not done and not in progress.")
+    items = serializers.IntegerField(help_text="Number of items that are neither done nor in progress.")
 
 
 class ExplanationSerializer(LinePositionSerializer):
-    """Every reason why the run may not proceed, in a fixed order; none means that it may."""
+    """Every reason why the run may not proceed, the most general first. If there is none, it may proceed."""
 
     status = serializers.ChoiceField(choices=STATUSES)
     may_proceed = serializers.BooleanField()

@@ -61,7 +61,7 @@ class BulkSerializer(ReasonSerializer):
     )
     filter = RunFilter(
         required=False,
-        help_text=f"Instead of ids: those that match and that the verb would change, the oldest {MOST_RUNS:,}.",
+        help_text=f"Instead of `ids`: the oldest {MOST_RUNS:,} matching runs that the command would change.",
     )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -79,11 +79,11 @@ class BulkRefusalSerializer(serializers.Serializer[Any]):
 
 
 class BulkOutcomeSerializer(serializers.Serializer[Any]):
-    """What came of a verb over many runs."""
+    """What a command did to each of many runs."""
 
     done = serializers.ListField(child=serializers.UUIDField())
     refused = BulkRefusalSerializer(many=True)
-    more = serializers.BooleanField(help_text="Whether the filter matches further runs: send it again.")
+    more = serializers.BooleanField(help_text="Whether the filter matches more runs; if so, send the request again.")
 
 
 Verb = Callable[..., Outcome]

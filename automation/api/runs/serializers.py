@@ -24,9 +24,9 @@ class NewDependenciesSerializer(ReasonSerializer):
 
 
 class DependencyReleaseSerializer(StrictSerializer):
-    """A run that is not to be waited for any more, and why."""
+    """A dependency to remove, and why."""
 
-    after = serializers.UUIDField(help_text="Whole id of that run.")
+    after = serializers.UUIDField(help_text="Whole id of the run that need not complete any more.")
     reason = serializers.CharField(max_length=REASON_LENGTH, help_text="Kept in the audit trail.")
 
 
@@ -82,12 +82,12 @@ class DeletionQuery(ReasonSerializer):
 
 
 class ResumeSerializer(ReasonSerializer):
-    """Why somebody resumes a run, and whether it is to ask for no room."""
+    """Why a run is resumed, and whether to ignore capacity."""
 
     force = serializers.BooleanField(
         required=False,
         default=False,
-        help_text="Start a run that waits for capacity whatever the capacity says; it is never parked again.",
+        help_text="Start a run that waits for capacity without checking it; the run is never parked for it again.",
     )
 
 
@@ -95,7 +95,7 @@ class RunPlaceSerializer(ReasonSerializer):
     """Another place of a run in its lane: by priority, or by a move."""
 
     priority = serializers.IntegerField(required=False, min_value=1, max_value=5, help_text="1 (first) to 5.")
-    move = MoveField(required=False, help_text="With the priority of the run that it then stands before or after.")
+    move = MoveField(required=False, help_text="Move within the lane; the run gets the priority of its new neighbor.")
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if ("priority" in attrs) == ("move" in attrs):
@@ -112,12 +112,14 @@ class RunSerializer(serializers.ModelSerializer[AutomationRun]):
     params = serializers.DictField()
     pacing = PacingField()
     completed_at = serializers.DateTimeField(
-        source="finished_at", allow_null=True, help_text="When it ended, however it ended. Same as finished_at."
+        source="finished_at",
+        allow_null=True,
+        help_text="When the run ended, whether or not it completed. The same as `finished_at`.",
     )
-    paused_seconds = serializers.SerializerMethodField(help_text="All pauses, the one in progress included.")
-    total_seconds = serializers.SerializerMethodField(help_text="Since its start, pauses included.")
+    paused_seconds = serializers.SerializerMethodField(help_text="Seconds of all pauses, including the current one.")
+    total_seconds = serializers.SerializerMethodField(help_text="Seconds since the start, including pauses.")
     active_seconds = serializers.SerializerMethodField(
-        help_text="Since its start, without the time that a hold kept it."
+        help_text="Seconds since the start, without the time during which it was held."
     )
     failure = serializers.SerializerMethodField(
         help_text="Why it failed, without what its stages say in their own words for callers without the permission "
@@ -200,7 +202,7 @@ class PlacedRunSerializer(RunSerializer):
 
 
 class LeftOutSerializer(serializers.Serializer[Any]):
-    """What became no items."""
+    """Input that was left out."""
 
     kind = serializers.CharField(
         help_text="`blank`, `duplicate`, `before_header`, `total`, `repeated_header` or `other_part`."

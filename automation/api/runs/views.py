@@ -75,7 +75,7 @@ class RunList(AutomationView):
     @extend_schema(
         operation_id="create_run",
         summary="Create a run, and start it unless told not to",
-        description="Nothing is created from an input or parameters that are wrong anywhere; the sentence names where. "
+        description="If anything in the input or parameters is wrong, nothing is created, and the message says where. "
         "How a file is read is up to the pipeline: as rows with the names of their header, unless it says otherwise. "
         "`input` tells what was read and what was left out.",
         parameters=schema.COMMAND_PARAMETERS,

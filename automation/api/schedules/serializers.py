@@ -82,7 +82,9 @@ class ScheduleFieldsSerializer(RuleSerializer):
         "`kind` is daily, else 0.",
     )
     expires_at = serializers.DateTimeField(
-        required=False, allow_null=True, help_text="It moves on by the time for which the schedule is held or paused."
+        required=False,
+        allow_null=True,
+        help_text="When the schedule ends; delayed by the time for which it is held or paused.",
     )
 
 
@@ -110,7 +112,7 @@ class DueSerializer(ReasonSerializer):
 class PauseSerializer(DueSerializer):
     """What to pause, and for how long."""
 
-    until = serializers.DateTimeField(required=False, help_text="Of the schedule: when its pause ends by itself.")
+    until = serializers.DateTimeField(required=False, help_text="When the pause of the schedule ends by itself.")
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if "due_at" in attrs and "until" in attrs:
@@ -122,7 +124,7 @@ class RunNowSerializer(ReasonSerializer):
     """Whether to wait for an unfinished run of the site."""
 
     queue = serializers.BooleanField(
-        default=False, help_text="Queue the run behind an unfinished one of the site, instead of a refusal."
+        default=False, help_text="Let the run wait behind an unfinished run of the site, instead of refusing it."
     )
 
 
@@ -135,10 +137,10 @@ class NextQuery(StrictSerializer):
 
 
 class ComingSerializer(serializers.Serializer[Any]):
-    """A time at which it will come."""
+    """A time at which the schedule will start a run."""
 
     due_at = serializers.DateTimeField()
-    local = serializers.CharField(help_text="On the wall clock of its time zone.")
+    local = serializers.CharField(help_text="The same time on the wall clock of the schedule's time zone.")
     outcome = serializers.ChoiceField(
         choices=["skipped", "paused"], allow_null=True, help_text="What somebody decided about it before."
     )
@@ -146,7 +148,7 @@ class ComingSerializer(serializers.Serializer[Any]):
 
 
 class OccurrenceSerializer(serializers.Serializer[Any]):
-    """A time at which it came, and what became of it."""
+    """A time at which the schedule was due, and what happened."""
 
     due_at = serializers.DateTimeField()
     outcome = serializers.ChoiceField(choices=ScheduleOccurrence.Outcome.choices)
@@ -181,7 +183,9 @@ class ScheduleSerializer(serializers.Serializer[Any]):
     skip_if_active = serializers.BooleanField()
     min_hours_between = serializers.FloatField()
     expires_at = serializers.DateTimeField(allow_null=True)
-    next_due_at = serializers.DateTimeField(allow_null=True, help_text="Null as well if it expires before.")
+    next_due_at = serializers.DateTimeField(
+        allow_null=True, help_text="When the schedule is due next; null if it expires before that, or is not due again."
+    )
     next = ComingSerializer(many=True)
     last = OccurrenceSerializer(allow_null=True)
     paused_at = serializers.DateTimeField(allow_null=True)

@@ -99,7 +99,7 @@ class ScheduleList(ScheduleView):
     @extend_schema(
         operation_id="create_schedule",
         summary="Create a schedule",
-        description="Parameters and items are checked as for a run. `next` of the answer has the next five times.",
+        description="Parameters and items are checked as for a run. `next` in the answer lists the next five times.",
         parameters=schema.COMMAND_PARAMETERS,
         request=NewScheduleSerializer,
         responses=answers({201: ScheduleSerializer}, *COMMAND),

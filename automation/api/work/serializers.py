@@ -47,7 +47,7 @@ class ItemSerializer(serializers.ModelSerializer[WorkItem]):
 
 
 class FailureSerializer(serializers.ModelSerializer[ItemFailure]):
-    """One item that was given up."""
+    """One item that failed for good."""
 
     stage = serializers.CharField(source="stage_run.slug")
     payload = PayloadField()
@@ -82,7 +82,7 @@ class StageRunSerializer(serializers.Serializer[Any]):
     title = serializers.CharField()
     position = serializers.IntegerField()
     after = serializers.ListField(
-        child=serializers.CharField(), help_text="The stages whose outputs it takes, or `input`."
+        child=serializers.CharField(), help_text="The stages whose outputs it processes, or `input`."
     )
     waits_for = serializers.ListField(
         child=serializers.CharField(), help_text="Those of `after` that are not complete."
@@ -99,8 +99,8 @@ class StageRunSerializer(serializers.Serializer[Any]):
     started_at = serializers.DateTimeField(allow_null=True)
     finished_at = serializers.DateTimeField(allow_null=True)
     slices = serializers.IntegerField(help_text="All of them.")
-    open_slices = serializers.IntegerField(help_text="With work left.")
-    leased_slices = serializers.IntegerField(help_text="Held by a worker now.")
+    open_slices = serializers.IntegerField(help_text="Slices with work left.")
+    leased_slices = serializers.IntegerField(help_text="Slices that a worker holds now.")
 
 
 class NeedsSerializer(serializers.Serializer[Any]):
@@ -118,15 +118,17 @@ class StageSerializer(serializers.Serializer[type[AnyStage]]):
     slug = serializers.CharField()
     title = serializers.CharField()
     executor = serializers.ChoiceField(choices=EXECUTORS, help_text="Who does the work.")
-    after = serializers.ListField(child=serializers.CharField(), help_text="Stages that feed it; `input` is the input.")
+    after = serializers.ListField(
+        child=serializers.CharField(), help_text="Stages whose outputs it processes; `input` is the run's input."
+    )
     concurrency = serializers.IntegerField(allow_null=True, help_text="Loops of one run at most; null is no limit.")
     retries = serializers.IntegerField()
     group_size = serializers.IntegerField(help_text="Items worked on as one unit.")
     max_failures = serializers.FloatField(
         allow_null=True,
-        help_text="More failed items fail the run: a number of them, or below 1 a share; null: no limit.",
+        help_text="The run fails if more items than this fail: a number, or a share if below 1; null: no limit.",
     )
-    irreversible = serializers.BooleanField(help_text="A cancel waits for its item.")
+    irreversible = serializers.BooleanField(help_text="Whether a cancel waits for the item in progress.")
     queue = serializers.CharField()
     needs = NeedsSerializer()
 
@@ -140,7 +142,7 @@ class ParamSerializer(serializers.Serializer[Param]):
     help = serializers.CharField()
     minimum = serializers.FloatField(allow_null=True)
     maximum = serializers.FloatField(allow_null=True)
-    choices = serializers.ListField(child=serializers.JSONField(), help_text="Empty is any value.")
+    choices = serializers.ListField(child=serializers.JSONField(), help_text="Allowed values; if empty, any.")
 
 
 class PipelineSerializer(serializers.Serializer[type[Pipeline]]):
@@ -148,7 +150,9 @@ class PipelineSerializer(serializers.Serializer[type[Pipeline]]):
 
     slug = serializers.CharField()
     title = serializers.CharField()
-    needs_input = serializers.BooleanField(help_text="False: it makes its items from its parameters.")
+    needs_input = serializers.BooleanField(
+        help_text="Whether runs need an input; if not, the pipeline makes its items from its parameters."
+    )
     stages = StageSerializer(many=True)
     params = ParamSerializer(many=True)
 

@@ -20,21 +20,21 @@ class CreditsSettings:
     measured_runs: int = 20
     """Completed runs of a pipeline from which the number of items in its later stages is estimated."""
     currency: str = "EUR"
-    """In which the costs of providers and the amounts of invoices are stated, three letters."""
+    """Currency of providers' costs and of invoices, in three letters."""
     credit_price: int = 10_000
     """What a credit costs on an invoice, in millionths of the currency."""
     stripe_secrets: tuple[str, ...] = ()
     """Signing secrets of the webhook endpoint at Stripe; several while one replaces another. None: no such payments."""
     dummy_secrets: tuple[str, ...] = ()
-    """The same for the provider `dummy`, for tests: who has one can add credits."""
+    """Signing secrets of the payment provider `dummy`, for tests: anyone who has one can add credits."""
     notice_tolerance_seconds: int = 300
     """How far the time of a webhook's signature may be from now."""
     issue_invoices: bool = True
-    """Whether invoices are issued by themselves, an hour after a month; else by `manage.py credits invoice`."""
+    """Whether invoices are issued an hour after the end of each month; else by `manage.py credits invoice` alone."""
     invoice_issuer: str = ""
     """Who issues invoices, in as many lines as needed: name, address, numbers for taxes."""
     invoice_note: str = ""
-    """What else is said on invoices, such as how taxes are handled."""
+    """What else invoices say, such as how taxes are handled."""
     unpaid_days: int = 90
     """Payments that were ordered and not paid are deleted after this number of days."""
     shares: Mapping[str, int] = field(default_factory=lambda: dict(SHARES))

@@ -12,6 +12,6 @@ from pause_manager.observability.exposition import gauge, register
 
 @register("credits")
 def _credits() -> Iterable[Metric]:
-    low = gauge("slackwater_accounts_low_on_credits", "Accounts whose credits are below their mark.")
+    low = gauge("slackwater_accounts_low_on_credits", "Accounts whose credits are below their warning mark.")
     low.add_metric([], Billing.objects.filter(low_since__isnull=False).count())
     return (low,)

@@ -29,7 +29,7 @@ class Command(RunCommand):
         parser.add_argument(
             "answer", nargs="?", metavar="ANSWER", help="one of the choices, or any text without choices"
         )
-        parser.add_argument("--question", type=int, metavar="ID", help="which one, if the run asks several")
+        parser.add_argument("--question", type=int, metavar="ID", help="id of the question, if the run asks several")
         parser.add_argument(
             "--apply-to",
             choices=RunQuestion.AppliesTo.values,

@@ -29,7 +29,7 @@ exit codes:
 """
 
     def arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("name")
+        parser.add_argument("name", help="name of the agent")
         parser.add_argument("--account", default="", help="account whose runs it works for; required without --site")
         parser.add_argument("--site", default="", help="slug of the only site whose runs it works for")
         parser.add_argument("--pipeline", action="append", default=[], help="pipeline it works for; may be repeated")

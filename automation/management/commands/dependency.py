@@ -37,9 +37,13 @@ exit codes:
         release = verbs.add_parser("release", help="let a run start though another has not completed")
         for verb in verbs.choices.values():
             verb.add_argument("run", metavar="RUN", help=run_names.RULE)
-        add.add_argument("--after", metavar="RUN", action="append", required=True, help="may be repeated")
+        add.add_argument(
+            "--after", metavar="RUN", action="append", required=True, help="a run to wait for; may be repeated"
+        )
         add.add_argument("--reason", default="", help="why, for the audit trail")
-        release.add_argument("--after", metavar="RUN", required=True, help="a run that was deleted by its whole id")
+        release.add_argument(
+            "--after", metavar="RUN", required=True, help="the other run; the whole id of one that was deleted"
+        )
         release.add_argument("--reason", required=True, help="why, for the audit trail")
         for verb in verbs.choices.values():
             add_json(verb)

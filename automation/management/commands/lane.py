@@ -36,14 +36,20 @@ exit codes:
         verbs = parser.add_subparsers(dest="verb")
         verbs.add_parser("list", help="list lanes with their width, policy and counts")
         show = verbs.add_parser("show", help="show who holds the places of a lane, who waits and why")
-        show.add_argument("--runs", type=int, default=20, metavar="N", help="of each kind, at most (default: 20)")
+        show.add_argument(
+            "--runs",
+            type=int,
+            default=20,
+            metavar="N",
+            help="list at most that many with a place, and that many that wait (default: 20)",
+        )
         width = verbs.add_parser("width", help=f"set how many runs of a lane are active at a time: 1 to {MOST_WIDTH:,}")
         policy = verbs.add_parser("policy", help="say whether a paused run keeps its place (strict)")
         freeze = verbs.add_parser("freeze", help="stop all work in a lane until it is unfrozen")
         unfreeze = verbs.add_parser("unfreeze", help="lift the freeze of a lane")
         for verb in (show, width, policy, freeze, unfreeze):
             verb.add_argument("lane", metavar="LANE", help="slug of its site")
-        width.add_argument("width", type=int, metavar="N")
+        width.add_argument("width", type=int, metavar="N", help="number of runs")
         policy.add_argument("policy", choices=Lane.Policy.values)
         move = verbs.add_parser("move", help="move a run that waits, or change the priority of a run")
         move.add_argument("run", metavar="RUN", help=run_names.RULE)

@@ -40,24 +40,28 @@ exit codes:
         listed = verbs.add_parser("list", help="list schedules, with what comes next")
         listed.add_argument("--site", default="", help="slug of a site")
         add = verbs.add_parser("add", help="add a schedule")
-        add.add_argument("schedule", metavar="SITE/NAME")
+        add.add_argument("schedule", metavar="SITE/NAME", help="slug of the site, and a name for the schedule")
         add.add_argument("pipeline", help="slug of the pipeline")
         change = verbs.add_parser("change", help="change a schedule: what is not given stays")
-        show = verbs.add_parser("show", help="show a schedule, what comes and what came")
+        show = verbs.add_parser("show", help="show a schedule, its next times and its last occurrences")
         pause = verbs.add_parser("pause", help="pause a schedule, or with --due one occurrence")
         pause.add_argument("--for", type=period, dest="length", metavar="T", help="it resumes after this time: 2d")
-        resume = verbs.add_parser("resume", help="resume it, or with --due an occurrence that was skipped or paused")
-        skip = verbs.add_parser("skip", help="skip the next occurrence, or that of --due")
-        run_now = verbs.add_parser("run-now", help="start its run now")
-        delete = verbs.add_parser("delete", help="delete it; its runs stay")
+        resume = verbs.add_parser(
+            "resume", help="resume a schedule, or with --due an occurrence that was skipped or paused"
+        )
+        skip = verbs.add_parser("skip", help="skip the next occurrence, or with --due another one")
+        run_now = verbs.add_parser("run-now", help="start the run of a schedule now")
+        delete = verbs.add_parser("delete", help="delete a schedule; its runs stay")
         for verb in (change, show, pause, resume, skip, run_now, delete):
             verb.add_argument("schedule", metavar="SCHEDULE", help=NAME)
         for verb in (add, change):
             _add_fields(verb)
         for verb in (pause, resume, skip):
-            verb.add_argument("--due", type=moment, metavar="TIME", help="an occurrence, by its time")
+            verb.add_argument("--due", type=moment, metavar="TIME", help="one occurrence, named by its time")
         for verb in (resume, run_now):
-            verb.add_argument("--queue", action="store_true", help="behind an unfinished run of the site")
+            verb.add_argument(
+                "--queue", action="store_true", help="wait behind an unfinished run of the site instead of refusing"
+            )
         for verb in (add, change, pause, resume, skip, run_now, delete):
             verb.add_argument("--reason", default="", help="why, for the audit trail")
         for verb in (listed, add, change, show, pause, resume, skip, run_now, delete):
@@ -174,9 +178,14 @@ def _add_fields(parser: ArgumentParser) -> None:
     add_pace(parser)
     parser.add_argument("--input", metavar="F", help="file with the input of every run, read now, as the pipeline does")
     parser.add_argument("--priority", type=int, choices=range(1, 6), help="of its runs: 1 (first) to 5")
-    parser.add_argument("--catch-up", choices=Schedule.CatchUp.values, help="what starts of what was missed (last)")
+    parser.add_argument("--catch-up", choices=Schedule.CatchUp.values, help="which missed occurrences start (last)")
     parser.add_argument("--expires", type=_later, metavar="TIME", help="no occurrence after this: 2027-01-31, or 30d")
-    parser.add_argument("--min-hours-between", type=float, metavar="H", help="skip if it ran less long ago")
+    parser.add_argument(
+        "--min-hours-between",
+        type=float,
+        metavar="H",
+        help="skip an occurrence if the pipeline ran less than H hours before",
+    )
     parser.add_argument(
         "--beside-unfinished", action="store_true", default=None, help="start beside an unfinished run of the site"
     )

@@ -57,8 +57,8 @@ _ACTS = {
     "item_waits": "An item waits to be tried again",
     "overrun": "An item exceeded its time",
     "loop_failed": "A worker failed",
-    "question_asked": "Asked",
-    "question_answered": "Answered",
+    "asked": "Asked",
+    "answered": "Answered",
 }
 BAD = frozenset({"fail", "worker_lost", "loop_failed", "item_given_up", "overrun", "out_of_memory", "job_failed"})
 HELD = frozenset({"hold_placed", "parked", "hold_overdue"})

@@ -20,7 +20,7 @@ from backend.console.runs.filters import BY_PEOPLE
 from pause_manager import scopes
 from pause_manager.holds import wording
 from pause_manager.models import Hold
-from pause_manager.reasons import Reason
+from pause_manager.reasons import ORDER, Reason
 
 ON_HOLD = "on_hold"
 """Paused until a person acts, in a list; what waits ends by itself."""
@@ -84,7 +84,7 @@ def _holds_of(runs: Sequence[AutomationRun], stages: dict[Any, list[dict[str, An
     covering = {run.pk: _scopes(run, stages.get(run.pk, [])) for run in runs if run.finished_at is None}
     wanted = {scope for scopes_of_run in covering.values() for scope in scopes_of_run}
     holds = list(Hold.objects.covering(sorted(wanted)).order_by("created_at")) if wanted else []
-    holds.sort(key=lambda hold: gate.ORDER.index(wording.code_of(hold)))
+    holds.sort(key=lambda hold: ORDER.index(wording.code_of(hold)))
     return {pk: [hold for hold in holds if hold.scope in mine] for pk, mine in covering.items()}
 
 

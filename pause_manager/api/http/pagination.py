@@ -36,7 +36,7 @@ class PageQuery(StrictSerializer):
     limit = serializers.IntegerField(
         default=DEFAULT_LIMIT, min_value=1, max_value=MAX_LIMIT, help_text="Rows a page at most."
     )
-    cursor = serializers.CharField(default="", max_length=1_000, help_text="From `next` of the page before.")
+    cursor = serializers.CharField(default="", max_length=1_000, help_text="Value of `next` of the previous page.")
 
 
 def page_of(name: str, serializer: type[serializers.BaseSerializer[Any]]) -> Any:

@@ -12,7 +12,7 @@ REQUEST_ID = OpenApiParameter(
     "X-Request-ID",
     str,
     OpenApiParameter.HEADER,
-    description="Kept with the events that the request causes and sent back; made up if left out.",
+    description="Id that is stored with the events of the request and sent back; generated if left out.",
 )
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",

@@ -18,6 +18,7 @@ from pause_manager.holds import wording
 from pause_manager.models import Hold, PauseQueueEntry, PauseQueueQuerySet
 from pause_manager.models.clock import database_now
 from pause_manager.pause_queue import explanation, outlook, unserved
+from pause_manager.reasons import ORDER
 
 PAGE_SIZE = 50
 MOST_ENDED = 5_000
@@ -137,8 +138,7 @@ def _holds(entries: Iterable[PauseQueueEntry]) -> dict[int, Hold]:
 
 
 def _rank(hold: Hold) -> tuple[int, datetime]:
-    order, code = explanation.ORDER, wording.code_of(hold)
-    return (order.index(code) if code in order else len(order), hold.created_at)
+    return ORDER.index(wording.code_of(hold)), hold.created_at
 
 
 def _why(

@@ -47,7 +47,7 @@ exit codes:
         parser.add_argument("--json", action="store_true", help="one JSON object per node and line")
         verbs = parser.add_subparsers(dest="verb")
         on = verbs.add_parser("on", help="check capacity before work starts, in the whole system")
-        off = verbs.add_parser("off", help="do not check it; work that waits only for capacity resumes")
+        off = verbs.add_parser("off", help="do not check capacity; work that waits only for it resumes")
         own = verbs.add_parser("threshold", help="set or remove a node's own threshold")
         own.add_argument("node", help="name of the node")
         own.add_argument("threshold", help="the share that must be free for new work: 35%%, 0.35, or none")

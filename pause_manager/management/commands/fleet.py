@@ -39,15 +39,20 @@ exit codes:
         verbs = parser.add_subparsers(dest="verb")
         told: dict[str, Any] = {"epilog": self.epilog, "formatter_class": RawDescriptionHelpFormatter}
         pause = verbs.add_parser("pause", help="take no new work", **told)
-        pause.add_argument("--mode", choices=Hold.Mode.values, required=True, help="drain: running work finishes")
+        pause.add_argument(
+            "--mode",
+            choices=Hold.Mode.values,
+            required=True,
+            help="drain: slices and tasks in progress finish; quiesce: they stop at the next item",
+        )
         pause.add_argument("--reason", required=True, help="why, for the audit trail")
         pause.add_argument("--deadline", type=period, help="a drain becomes a quiesce after this time: 10m")
         resume = verbs.add_parser("resume", help="take work again")
         resume.add_argument("--reason", required=True, help="why, for the audit trail")
-        resume.add_argument("--force", action="store_true", help="even if work is still running")
+        resume.add_argument("--force", action="store_true", help="resume even if work is still running")
         status = verbs.add_parser("status", help="show state, running work and workers", **told)
         for verb in (pause, status):
-            verb.add_argument("--wait", action="store_true", help="return when drained")
+            verb.add_argument("--wait", action="store_true", help="return only when drained")
             verb.add_argument("--timeout", type=period, help="with --wait: wait no longer than this")
         for verb in (pause, resume, status):
             add_json(verb)

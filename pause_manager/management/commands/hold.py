@@ -33,7 +33,9 @@ exit codes:
         place.add_argument("--then", choices=ends, default="resume", help="what happens at its end")
         release = verbs.add_parser("release", help="release operators' holds")
         for verb in (place, release):
-            verb.add_argument("scopes", nargs="+", metavar="SCOPE")
+            verb.add_argument(
+                "scopes", nargs="+", metavar="SCOPE", help="what to hold or release, such as queue:mail or node:*"
+            )
             verb.add_argument("--reason", default="", help="why, for the audit trail")
         listed = verbs.add_parser("list", help="list the holds in force")
         for verb in (place, release, listed):

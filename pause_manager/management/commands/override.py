@@ -37,20 +37,20 @@ exit codes:
         verbs = parser.add_subparsers(dest="verb")
         start = verbs.add_parser(
             "set",
-            help="set a value for a while, in place of one that is set so already",
+            help="set a value for a while; it replaces an override of the same value",
             epilog=f"kinds:\n{kinds}\n",
             formatter_class=RawDescriptionHelpFormatter,
         )
         start.add_argument("kind", metavar="KIND", help="what is set, see below")
-        start.add_argument("target", metavar="TARGET")
-        start.add_argument("value", metavar="VALUE")
+        start.add_argument("target", metavar="TARGET", help="node, run, stage, lane or resource: see below")
+        start.add_argument("value", metavar="VALUE", help="value for that time")
         start.add_argument("--for", type=period, dest="expires_in", required=True, help="it ends after this time: 2h")
         end = verbs.add_parser("end", help="end an override now")
         end.add_argument("override", type=int, metavar="NUMBER", help="as the list shows it")
         for verb in (start, end):
             verb.add_argument("--reason", default="", help="why, for the audit trail")
         listed = verbs.add_parser("list", help="list the overrides in force")
-        listed.add_argument("--ended", action="store_true", help="those that have ended instead, newest first")
+        listed.add_argument("--ended", action="store_true", help="list ended ones instead, newest first")
         for verb in (start, end, listed):
             add_json(verb)
 

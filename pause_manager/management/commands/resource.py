@@ -31,11 +31,15 @@ exit codes:
     def add_arguments(self, parser: ArgumentParser) -> None:
         verbs = parser.add_subparsers(dest="verb")
         listed = verbs.add_parser("list", help="list every resource that is used, held or limited")
-        show = verbs.add_parser("show", help="show one, and who is first in line for it")
-        limit = verbs.add_parser("limit", help="set or remove its limits")
-        limit.add_argument("--at-once", type=_limit, metavar="N", help="items and tasks at once, or none")
-        limit.add_argument("--per-minute", type=_limit, metavar="N", help="starts of these a minute, or none")
-        probe = verbs.add_parser("probe", help="have one that said “too much” asked again now, by one")
+        show = verbs.add_parser("show", help="show a resource, and who is first in line for it")
+        limit = verbs.add_parser("limit", help="set or remove the limits of a resource")
+        limit.add_argument(
+            "--at-once", type=_limit, metavar="N", help="most items and tasks that use it at once, or none"
+        )
+        limit.add_argument(
+            "--per-minute", type=_limit, metavar="N", help="most items and tasks that start in a minute, or none"
+        )
+        probe = verbs.add_parser("probe", help="ask a resource that said “too much” again now, by one loop or task")
         for verb in (show, limit, probe):
             verb.add_argument("name", help="name of the resource, such as openai")
         for verb in (limit, probe):

@@ -34,10 +34,10 @@ exit codes:
         verbs = parser.add_subparsers(dest="verb")
         listed = verbs.add_parser("list", help="list pause windows")
         add = verbs.add_parser("add", help="add a pause window")
-        add.add_argument("name")
+        add.add_argument("name", help="name of the new pause window")
         add.add_argument("scope", help="fleet, queue:x, pipeline:x, lane:x, node:x or resource:x")
         change = verbs.add_parser("change", help="change a pause window: what is not given stays")
-        change.add_argument("name")
+        change.add_argument("name", help="name of the pause window")
         change.add_argument("--scope", default="", help="another scope")
         for verb in (add, change):
             add_rule(verb)
@@ -50,10 +50,10 @@ exit codes:
             state.add_argument("--disable", dest="is_enabled", action="store_false", default=None, help="switch it off")
         add.add_argument("--reason", required=True, help="why, shown with every hold")
         change.add_argument("--reason", default="", help="another reason for its holds")
-        skip = verbs.add_parser("skip", help="end the stretch that is open, or skip the next one")
-        delete = verbs.add_parser("delete", help="delete it; its hold is released")
+        skip = verbs.add_parser("skip", help="end the current period of a pause window, or skip the next one")
+        delete = verbs.add_parser("delete", help="delete a pause window and release its hold")
         for verb in (skip, delete):
-            verb.add_argument("name")
+            verb.add_argument("name", help="name of the pause window")
             verb.add_argument("--reason", default="", help="why, for the audit trail")
         for verb in (listed, add, change, skip, delete):
             add_json(verb)

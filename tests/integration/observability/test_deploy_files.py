@@ -21,6 +21,7 @@ from pause_manager.capacity.snapshot import GpuView
 from pause_manager.holds.milestones import DRAIN_SECONDS, RESUME_SECONDS
 from pause_manager.nodes import members
 from pause_manager.observability import metrics
+from pause_manager.observability.gate_health import Layer
 from pause_manager.pause_queue.writer import WithheldDispatch
 from tests.support.factories import OPERATOR, leased, make_run, settle, stage_of
 from tests.support.node_factories import make_node
@@ -127,6 +128,16 @@ def test_every_alert_says_what_it_means_and_stands_in_the_docs():
             for label in (aggregate.modifier.labels if aggregate.modifier else ())
         }
         assert used <= grouped, rule["alert"]
+
+
+def test_the_alert_of_a_degraded_gate_is_of_the_layers_that_stop_work():
+    (rule,) = (rule for rule in rules() if rule["alert"] == "SlackwaterGateDegraded")
+
+    (selector,) = parts(rule["expr"], promql_parser.VectorSelector)
+
+    (matcher,) = selector.matchers.matchers
+    assert matcher.name == "layer"
+    assert set(matcher.value.split("|")) == {layer.value for layer in Layer if layer.is_open}
 
 
 def test_the_dashboard_is_whole():

@@ -19,6 +19,7 @@ from pause_manager.capacity.needs import Needs
 from pause_manager.models import Hold, PauseQueueEntry, PollState
 from pause_manager.nodes import members
 from pause_manager.pause_queue.writer import WithheldDispatch
+from pause_manager.reasons import ORDER, ReasonCode
 from tests.support.factories import OPERATOR, claim, make_run, make_site
 from tests.support.node_factories import make_node
 
@@ -40,6 +41,9 @@ def counted_one_by_one() -> Counter[str]:
         ):
             continue
         reasons = gate.explain(run)
+        # Of a run that waits for room, that no worker serves it stands where the room would.
+        codes = [reason.code for reason in reasons if reason.code != ReasonCode.NO_WORKER]
+        assert codes == sorted(codes, key=ORDER.index)
         found[reasons[0].code if reasons else waiting.STARTING] += 1
     return found
 

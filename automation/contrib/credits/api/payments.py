@@ -40,7 +40,7 @@ class PaymentSerializer(serializers.ModelSerializer[Payment]):
 
     credits = CreditsField()
     amount = serializers.SerializerMethodField(help_text="What must be paid, in the currency.")
-    refunded = serializers.SerializerMethodField(help_text="What of it was paid back.")
+    refunded = serializers.SerializerMethodField(help_text="Amount that was paid back.")
 
     class Meta:
         model = Payment

@@ -36,17 +36,19 @@ class AccountSerializer(serializers.Serializer[Any]):
 
     account_id = serializers.IntegerField()
     name = serializers.CharField()
-    balance = CreditsField(help_text="What is not used; what is set aside for runs is part of it.")
-    reserved = CreditsField(help_text="Set aside for runs, and not used by them.")
-    available = CreditsField(help_text="What a new run may have, the overdraft included.")
+    balance = CreditsField(help_text="Credits not used yet, including those set aside for runs.")
+    reserved = CreditsField(help_text="Credits set aside for runs and not used by them yet.")
+    available = CreditsField(help_text="Credits that a new run may use, including the overdraft.")
     overdraft = CreditsField()
     max_credits_per_run = CreditsField(allow_null=True)
     low_balance = CreditsField()
     is_low = serializers.BooleanField(help_text="Whether the balance is below `low_balance`, as last looked at.")
     on_top_up = serializers.ChoiceField(choices=Billing.OnTopUp.values)
-    notice_email = serializers.CharField(help_text="Who is written to when the balance falls below `low_balance`.")
-    time_zone = serializers.CharField(help_text="In which the months of invoices begin.")
-    address = serializers.CharField(help_text="As it stands on invoices.")
+    notice_email = serializers.CharField(
+        help_text="E-mail address that is notified when the balance falls below `low_balance`."
+    )
+    time_zone = serializers.CharField(help_text="Time zone in which the months of invoices begin.")
+    address = serializers.CharField(help_text="Address as printed on invoices.")
 
 
 class AccountChangesSerializer(StrictSerializer):
@@ -80,7 +82,7 @@ class CorrectionSerializer(StrictSerializer):
 class TransferSerializer(serializers.ModelSerializer[Transfer]):
     """A booking, and what it changed in the customer's credits; for `cost`, in millionths of the currency."""
 
-    amount = serializers.IntegerField(help_text="In the unit; negative if it took credits.")
+    amount = serializers.IntegerField(help_text="Amount in `unit`; negative if credits were taken.")
     corrects = serializers.IntegerField(source="corrects_id", allow_null=True)
 
     class Meta:
@@ -127,7 +129,7 @@ class BudgetSerializer(serializers.Serializer[Any]):
     is_split = serializers.BooleanField()
     shares = serializers.DictField(child=serializers.IntegerField())
     max_credits_per_run = CreditsField(allow_null=True)
-    used = serializers.DictField(child=CreditsField(), help_text="This month, by function.")
+    used = serializers.DictField(child=CreditsField(), help_text="Credits used this month, by function.")
 
 
 class BudgetChangesSerializer(StrictSerializer):

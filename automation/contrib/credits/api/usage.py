@@ -31,7 +31,7 @@ class HistoryQuery(serializers.Serializer[Any]):
 
     since = serializers.DateField(required=False, help_text=f"The first day; if left out, {DAYS} days in all.")
     until = serializers.DateField(required=False, help_text="The last day; if left out, today.")
-    time_zone = serializers.CharField(default="UTC", max_length=64, help_text="In which days begin.")
+    time_zone = serializers.CharField(default="UTC", max_length=64, help_text="Time zone in which days begin.")
     account = serializers.IntegerField(required=False, help_text="Id of an account.")
     site = serializers.CharField(required=False, max_length=60, help_text="Slug or id of a site.")
     pipeline = serializers.CharField(required=False, max_length=50, help_text="Slug of a pipeline.")
@@ -64,7 +64,7 @@ class SeriesSerializer(serializers.Serializer[Any]):
 
 
 class UsageChartSerializer(serializers.Serializer[Any]):
-    """The largest series first; beyond twelve, the rest is `others`."""
+    """Series by size, the largest first; those after the first twelve are summed as `others`."""
 
     days = serializers.ListField(child=serializers.DateField())
     series = SeriesSerializer(many=True)
@@ -76,8 +76,8 @@ class UsageRowSerializer(serializers.Serializer[Any]):
 
     name = serializers.CharField(help_text="The day, the pipeline's slug, or the run's id.")
     credits = CreditsField()
-    pipeline = serializers.CharField(help_text="Of a pipeline or run; else empty.")
-    site = serializers.CharField(help_text="Of a run; else empty.")
+    pipeline = serializers.CharField(help_text="Pipeline, if rows are by pipeline or run; else empty.")
+    site = serializers.CharField(help_text="Site, if rows are by run; else empty.")
     started_at = serializers.DateTimeField(allow_null=True, help_text="Of a run.")
 
 

@@ -32,7 +32,7 @@ NOTICES = metrics.counter(
 )
 TOLD = metrics.counter(
     "slackwater_invalid_notices_told_total",
-    "Webhooks without a valid signature that the audit trail records.",
+    "Webhooks without a valid signature that the audit trail records: at most one per minute.",
     ("provider",),
 )
 
