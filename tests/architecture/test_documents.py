@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import ast
 import json
+import pkgutil
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import yaml
+from django.apps import apps
 from django.core.management import CommandError, get_commands, load_command_class
 
 ROOT = Path(__file__).parents[2]
@@ -22,6 +26,7 @@ DOCUMENTS = [
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "examples").rglob("*.md")),
 ]
+PACKAGES = ("pause_manager", "automation", "backend")
 OPERATORS = {"|", "&&", "||", ";", "&", ">", ">>", "<", ")"}
 OF_DJANGO = {"migrate", "check", "createsuperuser", "collectstatic", "dumpdata", "shell", "changepassword"}
 
@@ -118,6 +123,66 @@ def test_each_page_is_in_the_index():
     pages = {path for path in (ROOT / "docs").rglob("*.md") if path.parent.name != "adr" and path.name != "index.md"}
 
     assert pages - listed == set()
+
+
+def named(pattern: str) -> list[tuple[str, str]]:
+    """(document, name) of what stands in backticks and matches; a record of a decision names what was there then."""
+    return sorted(
+        {
+            (str(path.relative_to(ROOT)), name)
+            for path in DOCUMENTS
+            if path.parent.name != "adr" and path.name != "CHANGELOG.md"
+            for name in re.findall(rf"`({pattern})(?:\(\))?`", path.read_text())
+        }
+    )
+
+
+@cache
+def texts_of_code() -> set[str]:
+    """Every text in the code: names of loggers, of Celery tasks."""
+    return {
+        node.value
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+
+
+@cache
+def permissions() -> set[str]:
+    return {
+        f"{model._meta.app_label}.{codename}"
+        for model in apps.get_models()
+        for codename in [
+            *(f"{verb}_{model._meta.model_name}" for verb in model._meta.default_permissions),
+            *(codename for codename, _ in model._meta.permissions),
+        ]
+    }
+
+
+def is_there(name: str) -> bool:
+    try:
+        if find_spec(name) is None:
+            pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return name in permissions() or name in texts_of_code()
+    return True
+
+
+@pytest.mark.parametrize(("where", "name"), named(rf"(?:{'|'.join(PACKAGES)})\.[\w.]*\w"))
+def test_each_name_of_our_code_is_there(where: str, name: str):
+    assert is_there(name)
+
+
+@pytest.mark.parametrize(("where", "name"), named(rf"(?:{'|'.join(PACKAGES)}|tests|deploy|examples|docs)/[\w./-]+"))
+def test_each_file_of_the_repository_is_there(where: str, name: str):
+    assert (ROOT / name).exists()
+
+
+def test_a_name_that_is_not_there_is_told():
+    assert not is_there("pause_manager.holds.nothing_of_the_kind")
+    assert is_there("automation.view_payloads")
 
 
 OF_FRAMEWORKS = {"admin", "api", "management", "migrations", "models", "static", "templates", "templatetags"}
