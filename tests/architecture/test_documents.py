@@ -180,7 +180,37 @@ def test_each_file_of_the_repository_is_there(where: str, name: str):
     assert (ROOT / name).exists()
 
 
+RULES = (ROOT / "docs" / "operations" / "capacity.md").read_text().split("\n## The rules\n")[1].split("\n\n")[0]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for row in RULES.strip().splitlines()
+        for name in re.findall(r"`([\w.]+)`", row.rstrip(" |").rpartition("|")[2])
+    ],
+)
+def test_each_rule_of_capacity_names_code_that_is_there(name: str):
+    assert name.rpartition(".")[2] in defined_names()
+
+
+@cache
+def defined_names() -> set[str]:
+    """What the pause manager and the engine define: functions, classes, and names with a value or a type."""
+    found = set()
+    for path in (path for package in PACKAGES[:2] for path in (ROOT / package).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.FunctionDef(name=name) | ast.ClassDef(name=name) | ast.AnnAssign(target=ast.Name(id=name)):
+                    found.add(name)
+                case ast.Assign(targets=targets):
+                    found |= {one.id for target in targets for one in ast.walk(target) if isinstance(one, ast.Name)}
+    return found
+
+
 def test_a_name_that_is_not_there_is_told():
+    assert "steady_foreign_milli" not in defined_names()
     assert not is_there("pause_manager.holds.nothing_of_the_kind")
     assert is_there("automation.view_payloads")
 
