@@ -1,5 +1,8 @@
 """Statements that PostgreSQL plans once for a connection, where planning them costs more than they do.
 
+Left to itself it plans some of them again each time, by what it estimates. So the connection is told to take
+the one plan, and tests look whether that is good for all values.
+
 A prepared statement belongs to a server's connection, and a pooler such as PgBouncer may hand out another one with
 each transaction. So its name says what it does, by a hash of its text: under one name there is never another statement.
 Where such a connection does not know the name, the process stops preparing, and its caller begins again.
@@ -50,7 +53,7 @@ class PreparedStatement:
         self.name = f"slackwater_{name}_{digest}"
         self.sql = sql
         self.types = types
-        self._prepare = f"PREPARE {self.name} ({declared}) AS {numbered}"
+        self._prepare = f"SET plan_cache_mode = force_generic_plan; PREPARE {self.name} ({declared}) AS {numbered}"
         self._execute = f"EXECUTE {self.name} ({', '.join(f'%({one})s' for one in names)})"
 
     def replaced(self, old: str, new: str) -> PreparedStatement:

@@ -51,9 +51,8 @@ def test_claims_are_planned_once_for_a_connection_that_makes_many():
 
     claim_and_release(run, 20)
 
-    # PostgreSQL itself plans the first five anew, to compare.
-    assert plans("open_if_plain") == (15, 5)
-    assert plans("claim") == (15, 5)
+    assert plans("open_if_plain") == (20, 0)
+    assert plans("claim") == (20, 0)
 
 
 def test_a_claim_that_is_not_planned_obeys_a_hold_and_takes_each_slice_once():
