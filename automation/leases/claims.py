@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
-from django.db import DatabaseError, connection, transaction
+from django.db import connection, transaction
 
 from automation import conf, gate
 from automation.errors import NoRoom
@@ -24,8 +24,7 @@ from automation.models.tables import RUN, SLICE, STAGE
 from automation.models.work import WorkSlice
 from automation.pipeline.definition import BATCH_DELAY, GROUP_SIZE, IS_PLAIN
 from pause_manager import holds, nodes, resources
-from pause_manager.database import prepared
-from pause_manager.database.prepared import PreparedStatement
+from pause_manager.database.prepared import NotKept, PreparedStatement
 from pause_manager.nodes.machines import identity
 from pause_manager.observability import gate_health
 
@@ -60,8 +59,8 @@ def claim(
             return _claim(stage_run_id, worker, limited, is_fresh=is_fresh, room=room, suits=suits)
         except _Limited as found:
             limited = found.names
-        except DatabaseError as error:
-            if not (is_outermost and prepared.stopped(error)):
+        except NotKept:
+            if not is_outermost:
                 raise
 
 

@@ -13,12 +13,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+import threading
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
-from django.db import connection
+from django.db import DatabaseError, connection
 
 from pause_manager.database.session import sqlstate
 
@@ -34,6 +35,13 @@ _PARAMETER = re.compile(r"%\((\w+)\)s")
 
 class _Cursor(Protocol):
     def execute(self, sql: str, params: Mapping[str, Any] | None = None, /) -> object: ...
+
+
+class NotKept(DatabaseError):
+    """The connection does not have what was prepared on it, and this process prepares nothing any more.
+
+    The transaction is lost. Who has rolled it back begins again.
+    """
 
 
 class PreparedStatement:
@@ -63,37 +71,40 @@ class PreparedStatement:
     def run(self, cursor: _Cursor, values: Mapping[str, Any]) -> None:
         """Carry it out on ``cursor``, which is of this thread's ``django.db.connection``.
 
-        Raises what the database does; then ask :func:`stopped`.
+        Raises ``NotKept``, or what the database does.
         """
         uses = _uses.setdefault(connection.connection, Counter())
         if _stopped or uses[self.name] < SEEN_BEFORE:
             cursor.execute(self.sql, values)
             uses[self.name] += 1
             return
-        if uses[self.name] == SEEN_BEFORE:
-            cursor.execute(self._prepare)  # outlives a rollback; if it fails, it is tried again
-            uses[self.name] += 1
-        cursor.execute(self._execute, values)
+        try:
+            if uses[self.name] == SEEN_BEFORE:
+                cursor.execute(self._prepare)  # outlives a rollback; if it fails, it is tried again
+                uses[self.name] += 1
+            cursor.execute(self._execute, values)
+        except DatabaseError as error:
+            if sqlstate(error) not in (_UNKNOWN, _THERE_ALREADY, _OTHER_COLUMNS):
+                raise
+            _stop(error)
+            raise NotKept(str(error)) from error
 
 
 _uses: WeakKeyDictionary[Any, Counter[str]] = WeakKeyDictionary()
 """By connection of the driver, how often each statement was carried out."""
 _stopped: list[str] = []
 """Why this process prepares nothing any more."""
+_stopping = threading.Lock()
 
 
-def stopped(error: BaseException) -> bool:
-    """Whether ``error`` came from a prepared statement that this connection does not have: nothing is prepared now.
-
-    Its transaction is lost. Who has rolled it back begins again.
-    """
-    if _stopped or sqlstate(error) not in (_UNKNOWN, _THERE_ALREADY, _OTHER_COLUMNS):
-        return False
+def _stop(error: BaseException) -> None:
     first = next(iter(str(error).splitlines()), "")
-    _stopped.append(first)
+    with _stopping:
+        if _stopped:
+            return
+        _stopped.append(first)
     logger.warning(
         "Statements are not prepared any more: this connection does not keep them (%s). Behind a pooler in transaction "
         "mode that is as it must be; a claim takes longer.",
         first,
     )
-    return True

@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from django.db import connection, transaction
 
+from pause_manager.database.prepared import NotKept
 from pause_manager.signals import layer_failed
 
 logger = logging.getLogger("pause_manager.observability.gate_health")
@@ -63,6 +64,8 @@ def counted(layer: str) -> Iterator[None]:
     """Count an error of ``layer`` and raise it; without a savepoint, for callers whose transaction it ends anyway."""
     try:
         yield
+    except NotKept:
+        raise  # the caller begins again
     except Exception:
         layer_failed.send(None, layer=layer)
         raise
