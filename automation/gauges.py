@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
 
-from django.db import connection
 from prometheus_client import Metric
 
 from automation import agents
@@ -14,6 +12,7 @@ from automation.gate import pending
 from automation.models.tables import QUESTION, RUN, SLICE, TICKET
 from automation.reports import status
 from automation.reports.slice_totals import WAITING
+from pause_manager.database.reads import rows_of
 from pause_manager.observability.exposition import gauge, register
 
 RUNS = f"""
@@ -47,12 +46,6 @@ STATEMENTS = (RUNS, QUESTIONS, OPEN, LEASED, MESSAGES, agents.MEMBERS)
 UNFINISHED = tuple(name for name in status.ALL if name not in status.FINAL)
 
 
-def _rows(statement: str, values: dict[str, Any] | None = None) -> list[Any]:
-    with connection.cursor() as cursor:
-        cursor.execute(statement, values)
-        return list(cursor.fetchall())
-
-
 @register("runs")
 def _runs() -> Iterable[Metric]:
     """Unfinished runs by derived status. Final runs are counted as events."""
@@ -63,7 +56,7 @@ def _runs() -> Iterable[Metric]:
     )
     found: Counter[tuple[str, str]] = Counter()
     longest = 0.0
-    for pipeline, lifecycle, is_cancelling, is_held, is_leased, is_kept, runs, held_seconds in _rows(
+    for pipeline, lifecycle, is_cancelling, is_held, is_leased, is_kept, runs, held_seconds in rows_of(
         RUNS, pending.values()
     ):
         name = status.derive(
@@ -92,7 +85,7 @@ def _questions() -> Iterable[Metric]:
         "Age of the oldest of these questions.",
         "pipeline",
     )
-    for pipeline, asked, age in _rows(QUESTIONS):
+    for pipeline, asked, age in rows_of(QUESTIONS):
         count.add_metric([pipeline], asked)
         oldest.add_metric([pipeline], age)
     return count, oldest
@@ -111,11 +104,11 @@ def _slices() -> Iterable[Metric]:
         "Age of the oldest of these messages, by queue.",
         "queue",
     )
-    ((due, later),) = _rows(OPEN)
-    ((leased, stale),) = _rows(LEASED)
+    ((due, later),) = rows_of(OPEN)
+    ((leased, stale),) = rows_of(LEASED)
     for state, value in (("due", due), ("later", later), ("leased", leased), ("stale", stale)):
         slices.add_metric([state], value)
-    for queue, sent, age in _rows(MESSAGES):
+    for queue, sent, age in rows_of(MESSAGES):
         messages.add_metric([queue], sent)
         oldest.add_metric([queue], age)
     return slices, messages, oldest

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from django.db import connection
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
 from pause_manager import nodes
+from pause_manager.database.reads import rows_of
 from pause_manager.fleet import drain
 from pause_manager.messaging.broker import BrokerAway
 from pause_manager.models import Resource, WorkerNode
@@ -48,17 +48,11 @@ TALLIES = """
 STATEMENTS = (HOLDS, QUEUE, known_tasks.STUCK, POLL, FLEET, members.LIVE, TALLIES)
 
 
-def _rows(statement: str, values: Sequence[Any] = ()) -> list[Any]:
-    with connection.cursor() as cursor:
-        cursor.execute(statement, values)
-        return list(cursor.fetchall())
-
-
 @register("holds")
 def _holds() -> Iterable[Metric]:
     count = gauge("slackwater_holds", "Holds in force, by kind of scope, kind and mode.", "scope", "kind", "mode")
     oldest = gauge("slackwater_hold_oldest_age_seconds", "Age of the oldest hold in force.", "scope", "kind", "mode")
-    for scope, kind, mode, holds, age in _rows(HOLDS):
+    for scope, kind, mode, holds, age in rows_of(HOLDS):
         count.add_metric([scope, kind, mode], holds)
         oldest.add_metric([scope, kind, mode], age)
     return count, oldest
@@ -92,7 +86,7 @@ def _fleet() -> Iterable[Metric]:
         "obeys",
     )
     current = 0
-    for mode, number, age in _rows(FLEET):
+    for mode, number, age in rows_of(FLEET):
         for known in ("drain", "quiesce"):
             paused.add_metric([known], mode == known)
         since.add_metric([], age if mode else 0.0)
@@ -158,12 +152,12 @@ def _pause_queue() -> Iterable[Metric]:
         "Parked members of chords and groups that have waited so long that results of other members may soon expire.",
     )
     expiring.add_metric([], chord_results.count_expiring())
-    found = {priority: (entries, age) for priority, entries, age in _rows(QUEUE)}
+    found = {priority: (entries, age) for priority, entries, age in rows_of(QUEUE)}
     for priority in range(1, 6):
         entries, age = found.get(priority, (0, 0.0))
         count.add_metric([str(priority)], entries)
         oldest.add_metric([str(priority)], age)
-    for (age,) in _rows(POLL):
+    for (age,) in rows_of(POLL):
         polled.add_metric([], age)
     return count, oldest, polled, stuck_now, without_worker, expiring
 
@@ -277,7 +271,7 @@ def _add(families: dict[str, Any], labels: list[str], values: dict[str, Any]) ->
 def _tallies() -> Iterator[Metric]:
     rows: dict[str, list[tuple[dict[str, str], float]]] = {}
     degraded = gauge("slackwater_gate_degraded", "1 if a layer of the gate failed within a minute.", "layer")
-    for name, labels, value, age in _rows(TALLIES):
+    for name, labels, value, age in rows_of(TALLIES):
         rows.setdefault(name, []).append((json.loads(labels) if labels else {}, value))
         if name == metrics.DEGRADED.name:
             degraded.add_metric([json.loads(labels)["layer"]], float(age <= DEGRADED_SECONDS))

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
-
-from django.db import connection
 
 from automation.gate import file_sharing, standstills
 from automation.models.tables import RUN, SLICE, SLICE_TOTALS, STAGE, STANDSTILL, TICKET
 from pause_manager import times
+from pause_manager.database.reads import rows_of
 from pause_manager.database.recent import Recent
 from pause_manager.workloads import Finding
 
@@ -31,12 +29,6 @@ def findings() -> Iterator[Finding]:
     yield from _ended()
 
 
-def _rows(statement: str, values: dict[str, Any] | None = None) -> list[Any]:
-    with connection.cursor() as cursor:
-        cursor.execute(statement, values)
-        return list(cursor.fetchall())
-
-
 def _standing_still() -> Iterator[Finding]:
     told = {
         standstills.CODE_MISSING: (
@@ -50,14 +42,14 @@ def _standing_still() -> Iterator[Finding]:
             file_sharing.LIFTED_BY,
         ),
     }
-    for code, runs, since in _rows(_STANDSTILLS, {"codes": list(told)}):
+    for code, runs, since in rows_of(_STANDSTILLS, {"codes": list(told)}):
         sentence, cause, next_step = told[code]
         what = f"{runs:,} run waits" if runs == 1 else f"{runs:,} runs wait"
         yield Finding("flowing", "problem", code, sentence.format(what), cause, next_step, since)
 
 
 def _unanswered() -> Iterator[Finding]:
-    for queue, messages, age, leases in _rows(_UNANSWERED, {"seconds": UNANSWERED_SECONDS}):
+    for queue, messages, age, leases in rows_of(_UNANSWERED, {"seconds": UNANSWERED_SECONDS}):
         which = f"{messages:,} message{'' if messages == 1 else 's'} for stages"
         waited = f"{which} in the queue {queue}, the oldest for {times.length(age)}"
         if leases:
@@ -81,7 +73,7 @@ def _unanswered() -> Iterator[Finding]:
 
 
 def _failing_loops() -> Iterator[Finding]:
-    rows = _rows(_FAILING_LOOPS)
+    rows = rows_of(_FAILING_LOOPS)
     if rows:
         run, slug, failures, error = rows[0]
         stages = "1 stage" if len(rows) == 1 else f"{len(rows):,} stages"
@@ -121,7 +113,9 @@ def _failing_items() -> Iterator[Finding]:
 def _ended() -> Iterator[Finding]:
     counts: dict[str, int] = {}
     latest: tuple[datetime, str, str] | None = None
-    for run, lifecycle, with_failures, finished_at, failure in _rows(_ENDED, {"limit": LATEST, "hours": RECENT_HOURS}):
+    for run, lifecycle, with_failures, finished_at, failure in rows_of(
+        _ENDED, {"limit": LATEST, "hours": RECENT_HOURS}
+    ):
         name = "completed_with_failures" if with_failures else lifecycle
         counts[name] = counts.get(name, 0) + 1
         if lifecycle == "failed" and (latest is None or finished_at > latest[0]):
@@ -193,7 +187,7 @@ _ITEMS = f"""
      WHERE run.finished_at IS NULL AND run.lifecycle = 'running'
 """
 
-_items_lately = Recent(lambda: _rows(_ITEMS), lambda rows: int(rows[0][2]), large=4_000)
+_items_lately = Recent(lambda: rows_of(_ITEMS), lambda rows: int(rows[0][2]), large=4_000)
 """Of running stages; where they are many, of some seconds ago."""
 
 _ENDED = f"""

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
-from django.db import connection
 
 from pause_manager.capacity.needs import Needs
+from pause_manager.database.reads import rows_of
 from pause_manager.models import Hold, PauseQueueEntry
 
 MOST_KINDS = 64
@@ -139,7 +138,7 @@ def kinds(ageing_seconds: float, queues: Collection[str] | None = None) -> list[
     not (their runs are held, say) is not seen. One statement, whatever waits.
     """
     values = {"queues": None if queues is None else sorted(queues), "kinds": MOST_KINDS, "heads": MOST_HEADS}
-    rows = _rows(_FRONT, {**values, "ageing": ageing_seconds})
+    rows = rows_of(_FRONT, {**values, "ageing": ageing_seconds})
     return [Kind(queue, pipeline, needs_of(needs), urgency) for queue, pipeline, needs, urgency in rows]
 
 
@@ -150,20 +149,14 @@ def foremost(count: int, ageing_seconds: float) -> list[Entry]:
     before them.
     """
     values = {"queues": None, "kinds": MOST_KINDS_OF_POLL, "count": count, "ageing": ageing_seconds}
-    rows = _rows(_FOREMOST, values)
+    rows = rows_of(_FOREMOST, values)
     return [Entry(pk, queue, pipeline, needs_of(needs), *when) for pk, queue, pipeline, needs, *when in rows]
 
 
 def queues() -> list[str]:
     """The queues whose workers are to do what waits for room; one look into the index each."""
-    rows = _rows(f"{_QUEUES} SELECT work_queue FROM queues WHERE work_queue IS NOT NULL", {})
+    rows = rows_of(f"{_QUEUES} SELECT work_queue FROM queues WHERE work_queue IS NOT NULL", {})
     return [row[0] for row in rows]
-
-
-def _rows(statement: str, values: dict[str, Any]) -> list[Any]:
-    with connection.cursor() as cursor:
-        cursor.execute(statement, values)
-        return list(cursor.fetchall())
 
 
 _known_needs: dict[str, Needs] = {}
