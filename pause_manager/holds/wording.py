@@ -22,7 +22,10 @@ _LIFTED = {
 def code_of(hold: Hold) -> ReasonCode:
     """The code of the reason: what is held for the fleet and nodes, else the kind of the hold."""
     subject = hold.scope.partition(":")[0]
-    return ReasonCode(subject if subject in ("fleet", "node") else hold.kind)
+    return _BY_SUBJECT.get(subject) or ReasonCode(hold.kind)
+
+
+_BY_SUBJECT = {"fleet": ReasonCode.FLEET, "node": ReasonCode.NODE}
 
 
 def reason_of(hold: Hold) -> Reason:
