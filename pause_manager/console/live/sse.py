@@ -199,12 +199,18 @@ async def _fresh(topic: Topic, wanted: float) -> Update | None:
 
 
 def _rendered(render: Callable[[], Update | None]) -> Update | None:
-    """Render in a thread of the pool, which keeps its connection for the next render unless it broke."""
+    """Render in a thread of the pool, which keeps its connection for the next render unless it broke.
+
+    One that broke while nobody used it, as in a restart of the database, is nobody's error: it renders on another.
+    """
     try:
+        with database.own_connection():
+            return render()
+    except DatabaseError as error:
+        if not database.is_away(error):
+            raise
+    with database.own_connection():
         return render()
-    except DatabaseError:
-        connections.close_all()
-        raise
 
 
 def _event(content: dict[str, object]) -> str:
