@@ -77,7 +77,7 @@ def test_a_worker_killed_while_pausing(fleet: Fleet, report):
 @pytest.mark.parametrize(
     ("at_pause", "at_resume"),
     [
-        ("paused", crash_all),
+        pytest.param("paused", crash_all, marks=pytest.mark.slow),
         pytest.param("pausing", crash_all, marks=pytest.mark.slow),
         pytest.param("paused", nothing, marks=pytest.mark.slow),
         pytest.param("pausing", nothing, marks=pytest.mark.slow),

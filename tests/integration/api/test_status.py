@@ -54,7 +54,13 @@ def test_detail_list_and_filter_agree_on_every_status(api, zoo):
     assert listed == shown == told == filtered == expected
 
 
-@pytest.mark.parametrize("scope", ["fleet", "pipeline:scripted", "lane:ours", "queue:stages"])
+@pytest.mark.parametrize(
+    "scope",
+    [
+        "fleet",
+        *(pytest.param(one, marks=pytest.mark.slow) for one in ("pipeline:scripted", "lane:ours", "queue:stages")),
+    ],
+)
 def test_a_run_that_a_wider_hold_keeps_is_waiting_once_nobody_works_on_it(api, zoo, scope):
     holds.place([scope], actor=OPERATOR, reason="upgrade")
 

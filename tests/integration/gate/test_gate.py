@@ -65,8 +65,8 @@ def put(run: AutomationRun, lifecycle_: Lifecycle, is_cancelled: bool) -> None:
 @pytest.mark.parametrize(
     ("scope", "whole"),
     [
-        *((scope, False) for scope in ("run", "the only node")),
-        *(pytest.param(scope, False, marks=pytest.mark.slow) for scope in ("fleet", "another lane")),
+        ("the only node", False),
+        *(pytest.param(scope, False, marks=pytest.mark.slow) for scope in ("run", "fleet", "another lane")),
         *(pytest.param(scope, True, marks=pytest.mark.slow) for scope in SCOPES),
     ],
 )
