@@ -15,6 +15,7 @@ from pause_manager.fleet import bulk_holds
 from pause_manager.models import ControlEvent, Hold, Resource
 from tests.support.api_users import client_of, make_user
 from tests.support.factories import OPERATOR, claim, make_run
+from tests.support.scrape import Scrape
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -167,12 +168,10 @@ def test_metrics_tell_state_use_limit_and_what_waits():
     resources.set_limits("provider", {"max_at_once": 1}, actor=OPERATOR)
     busy, _ = make_run("ask", items=2), make_run("ask", items=2)
     assert claim(busy) is not None
-    client = Client()
-    client.force_login(User.objects.create_superuser("root"))
 
-    told = client.get("/metrics").content.decode()
+    told = Scrape.of_the_view()
 
-    assert 'slackwater_resource_state{resource="provider",state="open"} 1.0' in told
-    assert 'slackwater_resource_in_use{resource="provider"} 1.0' in told
-    assert 'slackwater_resource_limit{resource="provider"} 1.0' in told
-    assert 'slackwater_resource_waiting{resource="provider"} 1.0' in told
+    assert told.value("slackwater_resource_state", resource="provider", state="open") == 1
+    assert told.value("slackwater_resource_in_use", resource="provider") == 1
+    assert told.value("slackwater_resource_limit", resource="provider") == 1
+    assert told.value("slackwater_resource_waiting", resource="provider") == 1
