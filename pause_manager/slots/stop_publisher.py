@@ -92,11 +92,6 @@ class StopPublisher:
         """Whether the judge knows that the worker shuts down: it is asked at once, not at its next turn."""
 
     @property
-    def is_idle(self) -> bool:
-        """Whether no slot was taken when it looked last."""
-        return not self._seats
-
-    @property
     def due(self) -> float:
         """When (``time.monotonic()``) the judge is to be asked."""
         if self._asks_again or (self._page.is_shutting_down and not self._has_told_end):
