@@ -84,19 +84,19 @@ def events(action: str) -> list[dict[str, Any]]:
 def test_wrong_passwords_are_stopped_after_a_few_and_the_right_one_gets_in_later(
     alice: User, hashed: list[str], settings: Any, channel: str
 ) -> None:
-    settings.LOCKOUT = {**settings.LOCKOUT, "seconds": 2}
+    settings.LOCKOUT = {**settings.LOCKOUT, "seconds": 6}  # longer than all that is tried takes on a busy machine
     hashed.clear()
 
-    answers = [sign_in(f"wrong-{number}", channel=channel) for number in range(60)]
+    answers = [sign_in(f"wrong-{number}", channel=channel) for number in range(30)]
 
     assert [answer.status_code for answer in answers[: TRIES + 1]] == [200] * TRIES + [429]
     assert {answer.status_code for answer in answers[TRIES:]} == {429}
     assert len(set(hashed)) == TRIES
-    assert 1 <= int(answers[-1]["Retry-After"]) <= 2
+    assert 1 <= int(answers[-1]["Retry-After"]) <= 6
     assert "<time datetime=" in answers[-1].content.decode()
     assert sign_in("secret-of-alice", channel=channel).status_code == 429
     assert len(set(hashed)) == TRIES
-    time.sleep(2.1)
+    time.sleep(6.1)
     assert sign_in("secret-of-alice", channel=channel).status_code == 302
 
 
