@@ -4,23 +4,12 @@ from __future__ import annotations
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import connection
 from django.test import Client
 
+from tests.support.ended_connections import end_other_connections
 from tests.support.factories import make_run
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def end_other_connections() -> int:
-    """As a restart of the database, or a time-out between, does."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
-        ended: int = cursor.fetchone()[0]
-    return ended
 
 
 def test_a_poll_after_the_database_was_restarted_is_answered():
